@@ -1,0 +1,1 @@
+"""Floor 3: the one model class, its configuration, and its files."""

@@ -1,0 +1,97 @@
+"""What a model costs, counted by walking its modules on the meta device: no formula to drift from the code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hanok.model.config import ModelConfig
+from hanok.model.model import Model
+from hanok.nn.context import PerSequence, PerToken
+from hanok.nn.linear import Linear
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Counts of one model.
+
+    `flops` are forward FLOPs per token without the mixing over the past; `cache_numbers` is what one more token adds
+    to the memories, `state_bytes` what a sequence holds whatever its length.
+    """
+
+    params: int
+    params_embedding: int
+    params_matrix: int
+    flops: int
+    mixing: tuple[int, ...]
+    cache_numbers: int
+    state_bytes: int
+
+    def flops_per_token(self, past: int) -> int:
+        """Return forward FLOPs of a token that looks back over `past` tokens."""
+        return self.flops + self.mixing[0] * past + self.mixing[1]
+
+    def training_flops_per_token(self, length: int) -> int:
+        """Return forward and backward FLOPs of an average token of sequences of a length (three forwards)."""
+        return 3 * self.flops_per_token(length // 2)
+
+    def cache_bytes_per_token(self, dtype: str = "bf16") -> int:
+        """Return the bytes that one more token adds to the cache."""
+        return self.cache_numbers * BYTES[dtype]
+
+    def weight_bytes(self, dtype: str = "bf16") -> int:
+        """Return the bytes of the weights."""
+        return self.params * BYTES[dtype]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON-able data."""
+        return asdict(self)
+
+
+def count(config: ModelConfig) -> Size:
+    """Build the model without weights and count."""
+    return count_model(Model(config, device="meta"))
+
+
+def count_model(model: Model) -> Size:
+    """Count a model's parameters (stored numbers, shared ones once), FLOPs and memories."""
+    linears = [module for module in model.modules() if isinstance(module, Linear)]
+    params = sum(tensor.numel() for tensor in stored(model).values())
+    memory = model.memory()
+    mixers = [block.get_submodule("mixer") for block in model.blocks]
+    near, far = 1 << 20, 1 << 21  # far enough that windows are full: growth per token of past, and the rest
+    cost_near = sum(_mixing(mixer, near) for mixer in mixers)
+    growth = (sum(_mixing(mixer, far) for mixer in mixers) - cost_near) // (far - near)
+    return Size(
+        params=params,
+        params_embedding=model.embed.weight.numel(),
+        params_matrix=sum(module.inputs * module.outputs for module in linears),
+        flops=sum(2 * module.inputs * module.outputs for module in linears),
+        mixing=(growth, cost_near - growth * near),
+        cache_numbers=sum(m.numbers for m in memory if isinstance(m, PerToken)),
+        state_bytes=sum(_state_bytes(m) for m in memory if isinstance(m, PerSequence)),
+    )
+
+
+def stored(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that are saved: parameters and packed weights by name, shared ones once."""
+    seen: dict[int, str] = {}
+    tensors = {}
+    for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]:
+        if id(tensor) not in seen:
+            seen[id(tensor)] = name
+            tensors[name] = tensor
+    return tensors
+
+
+def _mixing(mixer: Any, past: int) -> int:
+    return int(mixer.mixing_flops(past))
+
+
+def _state_bytes(memory: PerSequence) -> int:
+    return torch.Size(memory.shape).numel() * memory.dtype.itemsize

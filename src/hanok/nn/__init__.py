@@ -1,0 +1,1 @@
+"""Floor 2: the parts of a model, one file per technique."""

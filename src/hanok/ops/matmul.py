@@ -1,0 +1,53 @@
+"""Matrix products of rows with a weight: the library's kernel, or fixed row tiles in exact mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hanok.ops.numerics import current
+
+TILE = 32  # rows per product in exact mode: one decode step of 32 sequences fills it
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x @ weight.T + bias for x (..., K), weight (N, K), bias (N,).
+
+    In exact mode a row of the result depends on that row of `x` alone, to the last bit.
+    """
+    if current() == "fast":
+        return F.linear(x, weight, bias)
+    rows: Tensor = _Tiled.apply(x.reshape(-1, x.shape[-1]), weight)
+    y = rows.view(*x.shape[:-1], weight.shape[0])
+    return y if bias is None else y + bias
+
+
+class _Tiled(torch.autograd.Function):
+    """x @ weight.T in products of TILE rows; the gradient, of which no such promise is made, takes whole products."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NK: Tensor, weight_MK: Tensor) -> Tensor:
+        ctx.save_for_backward(x_NK, weight_MK)
+        n = x_NK.shape[0]
+        whole = -(-n // TILE) * TILE
+        if n != whole or not x_NK.is_contiguous():
+            padded = x_NK.new_zeros(whole, x_NK.shape[1])
+            padded[:n] = x_NK
+        else:
+            padded = x_NK
+        weight_KM = weight_MK.t()
+        out = x_NK.new_empty(whole, weight_MK.shape[0])
+        for tile, part in zip(padded.split(TILE), out.split(TILE), strict=True):
+            torch.mm(tile, weight_KM, out=part)
+        return out[:n]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x_NK, weight_MK = ctx.saved_tensors
+        grad_NM = grads[0]
+        grad_x = grad_NM @ weight_MK if ctx.needs_input_grad[0] else None
+        grad_w = grad_NM.t() @ x_NK if ctx.needs_input_grad[1] else None
+        return grad_x, grad_w
