@@ -1,0 +1,184 @@
+"""What every family inherits: config and weights round-trip, and both libraries compute the same logits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from hanok.core.errors import UsageError
+from hanok.model.config import ModelConfig
+from hanok.model.families import FAMILIES
+from hanok.model.model import Model
+from hanok.model.size import count
+from hanok.model.weights import TokenIds, load_model, read_token_ids, save_model
+
+BASE: dict[str, Any] = {
+    "vocab_size": 101,
+    "hidden_size": 48,
+    "intermediate_size": 77,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+LLAMA3 = {
+    "rope_theta": 5e5,
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+CASES: dict[str, list[dict[str, Any]]] = {
+    "llama": [
+        {},
+        {"tie_word_embeddings": True},
+        {"attention_bias": True, "mlp_bias": True, "head_dim": 24},
+        {"num_key_value_heads": 4, "rms_norm_eps": 1e-5},
+        {"rope_parameters": LLAMA3},
+        {"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}},
+    ]
+}
+PARAMS = [(family, case) for family, cases in CASES.items() for case in cases]
+
+
+def reference(family: str, case: dict[str, Any]) -> Any:
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.for_model(family, **(BASE | case))
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for parameter in model.parameters():  # biases and gains start at 0 and 1: make each of them matter
+        parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def test_every_family_has_a_case() -> None:
+    assert set(CASES) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("family", "case"), PARAMS, ids=str)
+@torch.no_grad()
+def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Path) -> None:
+    theirs, tokens = reference(family, case), torch.randint(0, 101, (2, 60))
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_model(tmp_path / "theirs")
+    want = theirs(tokens).logits
+    torch.testing.assert_close(ours(tokens), want, rtol=0, atol=1e-4)
+    save_model(ours, tmp_path / "ours", TokenIds(1, (2, 3), 0))
+    back, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert type(back) is type(theirs) and not info["missing_keys"] and not info["unexpected_keys"]
+    torch.testing.assert_close(back(tokens).logits, want, rtol=0, atol=1e-5)
+    again = load_model(tmp_path / "ours")
+    assert again.config == ours.config and read_token_ids(tmp_path / "ours") == TokenIds(1, (2, 3), 0)
+    for (name, a), b in zip(ours.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert count(ours.config).params == sum(p.numel() for p in theirs.parameters())
+
+
+@pytest.mark.parametrize(("family", "case"), PARAMS, ids=str)
+def test_version_4_keys_read_the_same(family: str, case: dict[str, Any], tmp_path: Path) -> None:
+    theirs = reference(family, case)
+    theirs.save_pretrained(tmp_path)
+    new = json.loads((tmp_path / "config.json").read_text())
+    old = {key: value for key, value in new.items() if key not in ("rope_parameters", "dtype")}
+    rope = dict(new["rope_parameters"])
+    old |= {"rope_theta": rope.pop("rope_theta"), "torch_dtype": "float32"}
+    old["rope_scaling"] = None if rope == {"rope_type": "default"} else rope
+    assert FAMILIES[family].read_config(old) == FAMILIES[family].read_config(new)
+    if old["rope_scaling"]:
+        old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
+        assert FAMILIES[family].read_config(old) == FAMILIES[family].read_config(new)
+
+
+@pytest.mark.parametrize("family", sorted(CASES))
+def test_every_rule_is_used(family: str, tmp_path: Path) -> None:
+    """A name in the table that no model of the family has would be a wrong name."""
+    used = set()
+    for case in CASES[family]:
+        names = list(reference(family, case).state_dict())
+        for rule in FAMILIES[family].weights:
+            if rule.op == "drop" or any(name == rule.theirs.replace("{l}", "0") for name in names):
+                used.add(rule)
+    assert used == set(FAMILIES[family].weights)
+
+
+@pytest.mark.parametrize("preset", ["rglru-tiny", "griffin-tiny"])
+@torch.no_grad()
+def test_what_no_family_can_say_is_saved_as_our_own(preset: str, tmp_path: Path) -> None:
+    model = Model(ModelConfig.preset(preset, vocab=50, dim=32, depth=3))
+    save_model(model, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "hanok"
+    tokens = torch.randint(0, 50, (2, 20))
+    assert torch.equal(load_model(tmp_path)(tokens), model(tokens))
+
+
+@torch.no_grad()
+def test_shards_bf16_and_tied_copies(tmp_path: Path) -> None:
+    model = Model(ModelConfig.preset("llama-tiny", vocab=50, dim=32)).bfloat16()
+    save_model(model, tmp_path, shard_bytes=20_000)
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2 and not (tmp_path / "model.safetensors").exists()
+    tokens = torch.randint(0, 50, (1, 9))
+    assert load_model(tmp_path).dtype == torch.bfloat16
+    assert torch.equal(load_model(tmp_path)(tokens), model(tokens))
+    assert load_model(tmp_path, torch.float32).dtype == torch.float32
+    save_model(model, tmp_path)  # one file again, and no stale shard
+    assert [file.name for file in tmp_path.glob("model*")] == ["model.safetensors"]
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, tmp_path / "model.safetensors"
+    )
+    assert torch.equal(load_model(tmp_path)(tokens), model(tokens)), "older files repeat tied weights"
+
+
+def damage(path: Path, **changes: Any) -> None:
+    data = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({k: v for k, v in (data | changes).items() if v is not ...}))
+
+
+def retensor(path: Path, add: dict[str, torch.Tensor], drop: str = "") -> None:
+    tensors = load_file(path / "model.safetensors")
+    save_file({k: v for k, v in (tensors | add).items() if k != drop}, path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: damage(p, auto_map={"AutoModel": "evil.py"}), "auto_map"),
+        (lambda p: damage(p, model_type="lama"), "unknown model_type 'lama'; did you mean 'llama'"),
+        (lambda p: damage(p, hidden_act="gelu"), "hidden_act"),
+        (lambda p: damage(p, vocab_size=...), "vocab_size"),
+        (lambda p: damage(p, rope_parameters={"rope_type": "magic"}), "magic"),
+        (lambda p: damage(p, num_hidden_layers=5), "missing"),
+        (lambda p: damage(p, num_hidden_layers=2), "no place"),
+        (lambda p: damage(p, intermediate_size=99), "shape"),
+        (lambda p: damage(p, quantization_config={"quant_method": "gptq"}), "gptq"),
+        (lambda p: (p / "config.json").write_text("{"), "cannot be read"),
+        (lambda p: (p / "config.json").unlink(), "not a model directory"),
+        (lambda p: retensor(p, {"model.extra.weight": torch.ones(2)}), r"model\.extra\.weight"),
+        (lambda p: retensor(p, {}, drop="model.norm.weight"), r"first is 'model\.norm\.weight'"),
+        (lambda p: (p / "model.safetensors").write_bytes(b"\xff" * 100), "safetensors"),
+        (lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin"), "pickled"),
+        (lambda p: (p / "model.safetensors").unlink(), "holds neither"),
+    ],
+)
+def test_bad_directories_are_refused_by_name(change: Any, message: str, tmp_path: Path) -> None:
+    reference("llama", {}).save_pretrained(tmp_path / "good")
+    shutil.copytree(tmp_path / "good", tmp_path / "bad")
+    load_model(tmp_path / "bad")
+    change(tmp_path / "bad")
+    with pytest.raises(UsageError, match=message):
+        load_model(tmp_path / "bad")
+
+
+def test_a_shard_index_cannot_point_outside(tmp_path: Path) -> None:
+    reference("llama", {}).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
+    with pytest.raises(UsageError, match="not a file of this directory"):
+        load_model(tmp_path)
