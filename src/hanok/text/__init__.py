@@ -1,0 +1,1 @@
+"""Text: tokenizers, chat formats, traces, batches, corpora, checkable tasks, and the streams that training reads."""

@@ -1,0 +1,1 @@
+"""Data: corpora and files in, token shards on disk, and streams of batches whose exact position can be saved."""
