@@ -17,7 +17,8 @@ FLOORS = (
     {"train", "engine"},
     {"align", "compress", "eval", "scaling"},
     {"serve", "rag", "agent", "guard", "report"},
-    {"recipes", "cli"},
+    {"recipes"},
+    {"cli"},  # above the recipes, whose verb it is
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -43,7 +44,7 @@ def violations(room: str, text: str) -> list[str]:
 
 
 def files() -> list[Path]:
-    return sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.name == "cli.py")
+    return sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))

@@ -40,11 +40,11 @@ def test_functions() -> None:
 
 
 def test_parameters() -> None:
-    # The presets' keywords are dials of a configuration, not arguments of a computation.
+    # The keywords of presets and verbs are dials and flags that users turn, not arguments of a computation.
     found = {
         f"{path}:{f.lineno} {f.name}": parameters(f)
         for path in SOURCE.rglob("*.py")
-        if path.parent.name != "preset" and path.name != "cli.py"
+        if path.parent.name not in ("preset", "cli")
         for f in functions(path)
     }
     assert {name: count for name, count in found.items() if count > PARAMETERS} == {}

@@ -1,0 +1,115 @@
+"""`hanok <verb>`: each verb is one small file, imported only when it is called, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+
+from hanok import __version__
+from hanok.core.errors import HanokError
+
+EPILOGUE = """\
+Examples: `hanok quickstart --minutes 5` · `hanok sft MODEL --data chat.jsonl` · `hanok run MODEL "prompt"`
+
+Settings: `--config file.yaml` and bare `key.sub=value` (or `--key.sub value`), wherever a verb has a configuration.
+
+Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 quality gate failed · 130 interrupted after saving.
+"""
+
+VERBS: dict[str, dict[str, str]] = {
+    "Start here": {
+        "quickstart": "A model's whole life in minutes: data, training, alignment, evaluation, serving, report.",
+        "doctor": "What this machine can do, and what would be skipped.",
+        "ls": "List models, parts, tasks, methods, or the runs in a folder.",
+        "inspect": "Parameters, FLOPs, memory and a block diagram of a model or preset.",
+    },
+    "Data": {
+        "tokenizer": "Train a tokenizer on your text, or measure one.",
+        "data": "Prepare text for training, or show what a trainer would see.",
+    },
+    "Train": {
+        "pretrain": "Train a model from scratch on prepared tokens or on text files.",
+        "sft": "Fine-tune a model on conversations.",
+        "dpo": "Align a model with pairs of better and worse answers.",
+        "grpo": "Train a model on rewards that can be checked.",
+        "scale": "Run a ladder of small models, or fit a scaling law to measured losses.",
+    },
+    "Measure and shrink": {
+        "eval": "Accuracy on held-out tasks and bits per byte, with intervals.",
+        "quantize": "Store the weights in int8, with the error of each layer.",
+        "report": "One self-contained HTML page about a run.",
+    },
+    "Use": {
+        "run": "Answer one prompt (standard input works too).",
+        "chat": "Talk to a model in the terminal.",
+        "serve": "Serve the OpenAI API and a chat page on this machine.",
+    },
+}
+
+
+def build() -> cyclopts.App:
+    """Return the command line as an app whose verbs are still unloaded."""
+    app = cyclopts.App(
+        name="hanok",
+        help="The whole life of a language model in one package.",
+        help_epilogue=EPILOGUE,
+        help_format="markdown",
+        version=__version__,
+        result_action="return_value",
+    )
+    for order, (title, verbs) in enumerate(VERBS.items()):
+        group = cyclopts.Group(title, sort_key=order)
+        for verb, summary in verbs.items():
+            target = "app" if verb in ("tokenizer", "data", "scale") else verb
+            app.command(f"hanok.cli.{verb}:{target}", name=verb, help=summary, group=group)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code that the outcome has."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and return its exit code; people see messages, never a traceback of ours."""
+    try:
+        build()(normalise(argv), exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        return fail(" ".join(str(error).split()), 2)
+    except HanokError as error:
+        return fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def fail(message: str, code: int) -> int:
+    """Print an error to stderr and return the exit code."""
+    sys.stderr.write(("" if code == 130 else "error: ") + message + "\n")
+    if code == 2:
+        sys.stderr.write("(see hanok --help, or hanok VERB --help)\n")
+    return code
+
+
+def normalise(argv: list[str]) -> list[str]:
+    """Accept `--snake_case` for `--dash-case`, and `--key.sub value` for the override `key.sub=value`."""
+    out: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word == "--":
+            return [*out, word, *rest]
+        name, equals, value = word.partition("=")
+        if re.fullmatch(r"--[a-z_]+(\.[a-z0-9_]+)+", name):
+            out.append(f"{name[2:]}={value if equals else next(rest, '')}")
+        elif re.fullmatch(r"--[a-z][a-z_]*", name):
+            out.append(name.replace("_", "-") + equals + value)
+        else:
+            out.append(word)
+    return out

@@ -1,0 +1,79 @@
+"""`hanok ls KIND`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+
+from hanok.cli.common import Json, table
+from hanok.core.errors import UsageError, suggest
+
+KINDS = {
+    "presets": "hanok.model.preset:PRESETS",
+    "families": "hanok.model.families:FAMILIES",
+    "mixers": "hanok.nn.mixer:MIXERS",
+    "positions": "hanok.nn.position:POSITIONS",
+    "norms": "hanok.nn.norm:NORMS",
+    "ffns": "hanok.nn.ffn:FFNS",
+    "tokenizers": "hanok.text.tokenizer:TOKENIZERS",
+    "chats": "hanok.text.chat:CHATS",
+    "tasks": "hanok.text.task:TASKS",
+    "classics": "hanok.classic:CLASSICS",
+    "objectives": "hanok.train.objective:OBJECTIVES",
+    "optimizers": "hanok.train.optim:OPTIMIZERS",
+    "schedules": "hanok.train.schedule:SCHEDULES",
+    "samplers": "hanok.engine.sampler:SAMPLERS",
+    "rewards": "hanok.align.reward:REWARDS",
+    "advantages": "hanok.align.advantage:ADVANTAGES",
+    "quantizers": "hanok.compress.quantize:QUANTIZERS",
+    "laws": "hanok.scaling.law:LAWS",
+}
+
+
+def ls(
+    kind: Annotated[str | None, cyclopts.Parameter(help="presets, mixers, tasks, ..., or runs")] = None,
+    *,
+    output_dir: Annotated[Path, cyclopts.Parameter(name=["--output-dir", "-o"], help="folder of runs")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List what can be chosen by name (with its paper), or the finished and unfinished runs in a folder."""
+    if kind is None:
+        rows = [{"kind": name, "names": ", ".join(registry(name))} for name in KINDS]
+    elif kind == "runs":
+        rows = runs(output_dir)
+    elif kind in KINDS:
+        rows = [{"name": e.name, "what": e.summary, "paper": e.paper} for e in registry(kind).describe()]
+    else:
+        raise UsageError(
+            f"unknown kind {kind!r}{suggest(kind, [*KINDS, 'runs'])} (known: {', '.join([*KINDS, 'runs'])})"
+        )
+    if json:
+        import json as library
+
+        print(library.dumps(rows, ensure_ascii=False))
+    elif rows:
+        table([list(row.values()) for row in rows], list(rows[0]))
+    else:
+        print(f"nothing in {output_dir}")
+
+
+def registry(kind: str) -> Any:
+    """Return a registry by the plural that users type."""
+    module, _, name = KINDS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def runs(root: Path) -> list[dict[str, str]]:
+    """Return what lies in a folder of runs, below it too."""
+    from hanok.core.artifact import MANIFEST, Artifact
+
+    rows = []
+    for path in sorted(root.rglob(MANIFEST)):
+        artifact = Artifact.load(path.parent, verify=False)
+        seconds = f"{artifact.metrics.get('seconds', 0):.0f} s"
+        rows.append({"path": str(path.parent), "kind": artifact.kind, "made": artifact.created, "took": seconds})
+    unfinished = sorted(path for path in root.rglob("*.partial") if path.is_dir())
+    return rows + [{"path": str(path), "kind": "unfinished", "made": "", "took": ""} for path in unfinished]

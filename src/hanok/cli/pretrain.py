@@ -1,0 +1,29 @@
+"""`hanok pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+
+from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, prepare, run_verb
+
+
+def pretrain(
+    *overrides: Overrides,
+    data: Annotated[
+        list[str] | None,
+        cyclopts.Parameter(help="prepared tokens, or text files (default: Python's own prose)", consume_multiple=True),
+    ] = None,
+    config: ConfigFile = None,
+    output_dir: Out = Path("runs"),
+    resume: ResumeOption = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model from scratch: `hanok pretrain --data corpus/*.txt preset=llama-depth dials.depth=4 minutes=2`."""
+    from hanok.train.stages import PRETRAIN
+
+    settings = Settings(overrides, config, output_dir, resume, quiet, json)
+    run_verb(PRETRAIN, {"tokens": prepare(data or [], settings)}, settings)

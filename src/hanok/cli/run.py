@@ -1,0 +1,50 @@
+"""`hanok run MODEL "prompt"`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import cyclopts
+
+from hanok.cli.common import Json, emit
+from hanok.core.errors import UsageError
+
+
+def run(
+    model: Annotated[str, cyclopts.Parameter(help="model folder or hub id")],
+    prompt: Annotated[
+        str | None, cyclopts.Parameter(help="the prompt; standard input is read when it is left out")
+    ] = None,
+    *,
+    system: Annotated[str | None, cyclopts.Parameter(name=["--system", "-s"], help="system message")] = None,
+    raw: Annotated[bool, cyclopts.Parameter(negative=(), help="continue the text instead of chatting")] = False,
+    max_tokens: int = 128,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Answer one prompt and print the answer as it comes."""
+    from hanok.engine.local import load
+
+    piped = "" if sys.stdin.isatty() else sys.stdin.read()
+    text = "\n".join(part for part in (prompt, piped.strip()) if part)
+    if not text:
+        raise UsageError('nothing to answer: hanok run MODEL "prompt", or pipe text in')
+    llm = load(model)
+    ask: str | list[dict[str, str]] = text
+    if llm.tokenizer is None:
+        raise UsageError(f"{model} has no tokenizer, so it cannot read text")
+    if llm.chat is not None and not raw:
+        messages = [{"role": "system", "content": system}] if system else []
+        ask = [*messages, {"role": "user", "content": text}]
+    options = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    if json:
+        out = llm.generate(ask, **options)
+        emit({"text": out.text, "finish_reason": out.finish_reason, "tokens": len(out.tokens)}, as_json=True)
+        return
+    for piece in llm.stream(ask, **options):
+        sys.stdout.write(piece.text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")

@@ -1,0 +1,1 @@
+"""Floor 7: whole runs, composed of stages from every room."""
