@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 
@@ -39,7 +39,7 @@ def run(
     if llm.chat is not None and not raw:
         messages = [{"role": "system", "content": system}] if system else []
         ask = [*messages, {"role": "user", "content": text}]
-    options = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     if json:
         out = llm.generate(ask, **options)
         emit({"text": out.text, "finish_reason": out.finish_reason, "tokens": len(out.tokens)}, as_json=True)

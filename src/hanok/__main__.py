@@ -1,0 +1,5 @@
+"""`python -m hanok` is `hanok`."""
+
+from hanok.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Figures as Plotly JSON, one family per file; nothing here imports Plotly."""
