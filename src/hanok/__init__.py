@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from hanok.text.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
+
+# Waiting threads of a parallel region should spin for microseconds, then sleep: with the default they spin on, and two
+# programs on one machine slow each other down tenfold and more (docs/decisions/006). Read by libgomp when torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _PUBLIC = {
     "Engine": "hanok.engine.engine",

@@ -33,7 +33,7 @@ def solve(item: Item) -> str:
     if item.task == "reversal":
         return prompt.split(": ")[1][::-1]
     if item.task == "json_extract":
-        data, name = eval(prompt[: prompt.index("}") + 1]), prompt.split()[-2]
+        data, name = eval(prompt[: prompt.index("}") + 1]), prompt.split()[-2].strip('"')
         return str(data[name])
     noun, pair = prompt.split(" + ")
     jamo = unicodedata.normalize("NFD", noun[-1])  # three jamo: there is a final consonant

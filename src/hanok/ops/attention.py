@@ -16,42 +16,30 @@ from hanok.ops.numerics import elementwise
 
 ROWS = 16  # query rows per exact tile
 BLOCK = 32  # keys per exact block, and the engine's page size
-LONG = 1024  # beyond this many keys the fused kernel wins
 SLAB = 1 << 22  # elements of gathered keys per exact slab: bounds memory, changes no bit
 
 
 def plain_attention(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGE: Tensor, see_BTS: Tensor | None, scale: float) -> Tensor:
-    """Return softmax(q k^T * scale) v as (B,T,H,E); `see` is True where a query sees a key, None means causal.
+    """Return softmax(q k^T * scale) v as (B,T,H,E); `see` is True where a query sees a key, None means causal (T = S).
 
-    With None, T must equal S. The group of query heads that shares a key head is folded into the rows, so that keys
-    are never copied; softmax is in float32.
+    The fused kernel is the faster one in eager mode at every shape measured, forward and backward (docs/lab).
     """
-    b, t, h, d = q_BTHD.shape
-    s, g = k_BSGD.shape[1], k_BSGD.shape[2]
-    q = q_BTHD.unflatten(2, (g, h // g)).permute(0, 2, 3, 1, 4)  # B G r T D
-    k, v = k_BSGD.transpose(1, 2), v_BSGE.transpose(1, 2)  # B G S D
-    if s > LONG:
-        mask = see_BTS[:, None] if see_BTS is not None else None
-        flat = q.reshape(b, h, t, d)
-        out = F.scaled_dot_product_attention(
-            flat, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=g != h
-        )
-        return out.transpose(1, 2)
-    hidden = _hidden(see_BTS, t, q.device)
-    score = torch.matmul(q.reshape(b, g, -1, d) * scale, k.transpose(-1, -2)).view(b, g, h // g, t, s)
-    weight = score.masked_fill_(hidden, float("-inf")).softmax(-1, dtype=None if _wide(score) else torch.float32)
-    out = torch.matmul(weight.to(v.dtype).view(b, g, -1, s), v)
-    return out.view(b, g, h // g, t, -1).permute(0, 3, 1, 2, 4).reshape(b, t, h, -1)
+    q, k, v = q_BTHD.transpose(1, 2), k_BSGD.transpose(1, 2), v_BSGE.transpose(1, 2)
+    mask = None if see_BTS is None else see_BTS[:, None]
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return out.transpose(1, 2)
 
 
-def _wide(x: Tensor) -> bool:
-    return x.dtype in (torch.float32, torch.float64)
-
-
-def _hidden(see_BTS: Tensor | None, t: int, device: torch.device) -> Tensor:
-    if see_BTS is not None:
-        return ~see_BTS[:, None, None]
-    return torch.ones(t, t, dtype=torch.bool, device=device).triu_(1)
+def reference_attention(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGE: Tensor, see_BTS: Tensor, scale: float) -> Tensor:
+    """Spell `plain_attention` out: scores, mask, softmax in float32 or wider, weighted sum."""
+    group = q_BTHD.shape[2] // k_BSGD.shape[2]
+    k, v = k_BSGD.repeat_interleave(group, 2), v_BSGE.repeat_interleave(group, 2)
+    score = torch.einsum("bthd,bshd->bhts", q_BTHD * scale, k)
+    score = score if score.dtype == torch.float64 else score.float()
+    weight = score.masked_fill(~see_BTS[:, None], float("-inf")).softmax(-1)
+    return torch.einsum("bhts,bshe->bthe", weight.to(v.dtype), v)
 
 
 def tile_tokens(group: int) -> int:

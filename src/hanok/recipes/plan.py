@@ -68,7 +68,7 @@ class Plan(Config):
 def make_plan(config: PlanConfig, inputs: dict[str, Path], out: Path, log: Log) -> dict[str, Any]:
     """Examine the machine, measure steps of training and of RL, and write plan.json."""
     machine = examine()
-    seconds = max(20.0, 60 * config.minutes - FIXED)
+    seconds = max(4.0, 60 * config.minutes - FIXED)
     depth = config.depth or 4
     log.progress(f"calibrating at depth {depth}")
     step = training_step_seconds(depth)
@@ -171,7 +171,7 @@ def _model(depth: int, device: str = "cpu") -> Model:
 
 
 def _steps(seconds: float, step: float) -> int:
-    return max(20, round(seconds / step))
+    return max(10, round(seconds / step))
 
 
 PLAN = Stage("plan", "plan", PlanConfig, make_plan)

@@ -23,7 +23,8 @@ from hanok.recipes.lines import summary
 from hanok.recipes.plan import BATCH, GROUP, LENGTH, PLAN, PROMPTS, VOCAB, Plan, PlanConfig
 from hanok.recipes.smoke import SMOKE, SmokeConfig
 from hanok.report.write import write_report
-from hanok.scaling.stages import LADDER, LadderConfig
+from hanok.scaling.ladder import LadderConfig
+from hanok.scaling.stages import LADDER
 from hanok.serve import ServeConfig, serve
 from hanok.text.data.prepare import DataConfig
 from hanok.text.stages import DATA, TASK_SETS
@@ -164,8 +165,7 @@ def _report(life: Life) -> Path:
     command = f"hanok quickstart --minutes {config.minutes:g} --seed {config.seed}"
     command += f" --depth {config.depth}" if config.depth else ""
     command += f" --data {shlex.join(config.data)}" if config.data else ""
-    seconds = sum(float(artifact.metrics["seconds"]) for artifact in life.made.values())
-    return write_report(life.made, life.root, title="hanok quickstart", command=command, seconds=seconds)
+    return write_report(life.made, life.root, title="hanok quickstart", command=command)
 
 
 def _gentle(lr: float) -> AdamWConfig:

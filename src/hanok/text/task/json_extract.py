@@ -20,7 +20,7 @@ KEYS = (
 
 @TASKS.register("json_extract")
 class JsonExtract(Task):
-    """Extraction from JSON, `{"size": 7, "age": 42} age =` to `42`; the key is the object in any order."""
+    """Extraction from JSON, `{"size": 7, "age": 42} "age" =` to `42`; the key is the object in any order."""
 
     class Config(PartConfig):
         """How many entries an object has, how many digits a value has, and from how many keys they come."""
@@ -52,7 +52,7 @@ class JsonExtract(Task):
         data = dict(zip(names, values, strict=True))
         asked = rng.choice(names)
         key = json.dumps(data, sort_keys=True)
-        return Item(f"{json.dumps(data)} {asked} =", str(data[asked]), "json_extract", key)
+        return Item(f'{json.dumps(data)} "{asked}" =', str(data[asked]), "json_extract", key)
 
     def wrong(self, item: Item, rng: random.Random) -> str:
         """Return the value of another key."""

@@ -50,7 +50,7 @@ def run_task_sets(config: TaskSetsConfig, inputs: dict[str, Path], out: Path, lo
     )
     write_jsonl(out / "preferences.jsonl", (_preference(known[item.task], item, rng) for item in made["preferences"]))
     for name in FILES[2:]:
-        write_jsonl(out / f"{name}.jsonl", map(to_row, made[name]))
+        write_jsonl(out / f"{name}.jsonl", ({**to_row(i), "chance": known[i.task].chance} for i in made[name]))
     facts = {kind: {"config": task.config.to_dict(), "chance": task.chance} for kind, task in known.items()}
     atomic_write(out / "tasks.json", json.dumps(facts, indent=2) + "\n")
     return {**{name: len(items) for name, items in made.items()}, **{f"chance/{k}": t.chance for k, t in known.items()}}

@@ -1,0 +1,1 @@
+"""Alignment: preference learning and reinforcement learning as ordinary training on streams of another kind."""

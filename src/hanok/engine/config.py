@@ -1,0 +1,34 @@
+"""The engine's dials."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import pydantic
+
+from hanok.core.config import Config
+from hanok.ops.attention import BLOCK
+
+
+class EngineConfig(Config):
+    """How much an engine does at once, and with which numerics.
+
+    `num_pages` None takes what `max_sequences` full contexts need, up to a quarter of the machine's memory; storage
+    grows with use. A step computes at most `max_batch_tokens` tokens, at most `chunk` of them of one prompt.
+    `page_order` "shuffled" hands pages out at random, which tests use; `seed` draws the seeds of requests without one.
+    """
+
+    numerics: Literal["fast", "exact"] = "fast"
+    page_size: int = pydantic.Field(default=BLOCK, ge=1, strict=True)
+    num_pages: int | None = pydantic.Field(default=None, ge=1, strict=True)
+    max_batch_tokens: int = pydantic.Field(default=512, ge=1, strict=True)
+    max_sequences: int = pydantic.Field(default=64, ge=1, strict=True)
+    chunk: int = pydantic.Field(default=128, ge=1, strict=True)
+    page_order: Literal["linear", "shuffled"] = "linear"
+    seed: int = pydantic.Field(default=0, strict=True)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.numerics == "exact" and self.page_size % BLOCK:
+            raise ValueError(f"page_size must be a multiple of {BLOCK} with exact numerics")
+        return self

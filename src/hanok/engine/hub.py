@@ -1,0 +1,52 @@
+"""Where a model's files are: a local directory, or a repository of the Hugging Face hub brought into its cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hanok.core.errors import UsageError
+
+SAFE = ("*.json", "*.safetensors", "*.jinja")  # data only: no pickles, no code
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find(source: str | Path, *, revision: str | None = None) -> Path:
+    """Return the directory of a model: `source` itself if it is one, else the hub repository `org/name`.
+
+    The hub's own environment variables hold (HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE).
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise UsageError(f"revision {revision!r} is for hub repositories, and {path} is a local directory")
+        return path
+    if path.exists():
+        raise UsageError(f"{path} is a file; a model is a directory with config.json and model.safetensors")
+    if isinstance(source, Path) or not NAME.fullmatch(str(source)):
+        raise UsageError(f"there is no directory {str(source)!r}, and it is not a hub name of the form 'org/name'")
+    return _download(str(source), revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(SAFE)))
+    except HFValidationError as error:
+        raise UsageError(f"{name!r} is neither a directory nor a hub name: {error}") from None
+    except LocalEntryNotFoundError as error:
+        raise UsageError(
+            f"there is no directory {name!r}, the hub's cache does not hold it, and the hub cannot be reached "
+            f"(offline, or HF_HUB_OFFLINE is set): {_first_line(error)}"
+        ) from None
+    except HfHubHTTPError as error:
+        raise UsageError(f"there is no directory {name!r}, and the hub refuses it: {_first_line(error)}") from None
+    except OSError as error:
+        reason = _first_line(error)
+        raise UsageError(f"there is no directory {name!r}, and the hub cannot be reached: {reason}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

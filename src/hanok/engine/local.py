@@ -1,0 +1,183 @@
+"""A language model in this process: model, tokenizer and chat format as one thing to load, use and save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hanok.core.device import pick
+from hanok.core.errors import UsageError, suggest
+from hanok.engine.choose import log_probs
+from hanok.engine.engine import Engine
+from hanok.engine.hub import find
+from hanok.engine.request import Event, Prompt, Request
+from hanok.model.config import ModelConfig
+from hanok.model.model import Model
+from hanok.model.weights import CONFIG, DTYPES, TokenIds, is_model_dir, load_model, read_token_ids, save_model
+from hanok.ops.numerics import current
+from hanok.text.chat import ChatSpec, load_chat
+from hanok.text.tokenizer import Tokenizer
+
+SLAB = 1 << 24  # logits held at once while scoring
+OPTIONS = sorted({field.name for field in fields(Request) if field.init} - {"prompt", "_"})
+
+
+class LLM:
+    """A model with what it takes to use it; tokenizer and chat format may be absent, then prompts are token ids."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer | None = None,
+        chat: ChatSpec | None = None,
+        *,
+        ids: TokenIds | None = None,
+    ) -> None:
+        if tokenizer is None and chat is not None:
+            raise UsageError("a chat format needs a tokenizer: pass both or neither")
+        self.model, self.tokenizer, self.chat = model, tokenizer, chat
+        self.ids = _token_ids(ids, tokenizer)
+
+    @classmethod
+    def load(
+        cls, source: str | Path, *, dtype: str | None = None, device: str = "cpu", revision: str | None = None
+    ) -> LLM:
+        """Load a Hugging Face directory or hub repository; `dtype` None keeps the stored one. See `load`."""
+        if dtype is not None and dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {dtype!r}{suggest(dtype, DTYPES)} (known: {', '.join(DTYPES)})")
+        path = find(source, revision=revision)
+        if not is_model_dir(path):
+            raise UsageError(f"{path} holds no {CONFIG}: it is not a model directory")
+        model = load_model(path, None if dtype is None else DTYPES[dtype]).to(pick(device))
+        tokenizer = Tokenizer.load(path) if (path / "tokenizer.json").is_file() else None
+        chat = load_chat(path, tokenizer) if tokenizer is not None else None
+        if tokenizer is not None and tokenizer.vocab_size > model.config.vocab:
+            raise UsageError(
+                f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, but config.json says vocab_size "
+                f"{model.config.vocab}; the files do not belong together"
+            )
+        return cls(model, tokenizer, chat, ids=read_token_ids(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write the Hugging Face layout: weights, configs, tokenizer and chat template."""
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        if self.tokenizer is not None:
+            self.tokenizer.save(path)
+        if self.chat is not None:
+            self.chat.save(path)
+        save_model(self.model, path, TokenIds(self.ids.bos, tuple(sorted(self.stop_ids)), self.ids.pad))
+
+    @property
+    def config(self) -> ModelConfig:
+        """Return the model's config."""
+        return self.model.config
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Return the tokens that end a text or an assistant's turn."""
+        turns = self.chat.stops(self.tokenizer) if self.chat is not None and self.tokenizer is not None else []
+        return frozenset([*self.ids.eos, *turns])
+
+    def logprobs(self, tokens: Tensor) -> Tensor:
+        """Return log p(tokens[:, t + 1] | tokens[:, : t + 1]) as (B, T-1) float32, by one whole-sequence forward.
+
+        The numerics in force apply: under `exact` each number has the bits that the engine gave.
+        """
+        if tokens.ndim != 2 or tokens.dtype != torch.int64 or not tokens.shape[1]:
+            raise UsageError(f"tokens must be int64 of shape (B, T), not {tokens.dtype} {tuple(tokens.shape)}")
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab:
+            raise UsageError(f"tokens must be ids from 0 to {self.config.vocab - 1}")
+        with torch.no_grad():
+            hidden = self.model.hidden(tokens.to(self.model.device))[:, :-1].flatten(0, 1)
+            targets = tokens[:, 1:].reshape(-1, 1).to(self.model.device)
+            rows = max(1, SLAB // self.config.vocab)
+            pairs = zip(hidden.split(rows), targets.split(rows), strict=True)
+            parts = [log_probs(self.model.head(h)).gather(-1, t) for h, t in pairs]
+        return torch.cat(parts).view(tokens.shape[0], tokens.shape[1] - 1)
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        max_tokens: int | None = 32,
+        *,
+        temperature: float = 0.0,
+        seed: int | None = 0,
+        **options: Any,
+    ) -> Any:
+        """Return the `Output` of a prompt, or a list of them for a list of prompts.
+
+        A prompt is a text, a list of messages, or token ids (list or tensor; several rows are several prompts).
+        Further options are those of `Request`; log-probs of the chosen tokens come unless `logprobs=None`. The
+        numerics in force apply.
+        """
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "logprobs": 0, **options}
+        many = several(prompt)
+        prompts = list(prompt) if many else [prompt]
+        requests = [_request(one, options) for one in prompts]
+        outputs = Engine(self, numerics=current()).generate(requests)
+        return outputs if many else outputs[0]
+
+    def stream(
+        self,
+        prompt: Prompt,
+        max_tokens: int | None = 32,
+        *,
+        temperature: float = 0.0,
+        seed: int | None = 0,
+        **options: Any,
+    ) -> Iterator[Event]:
+        """Yield a prompt's pieces as they come: `.text`, `.tokens`, and with the last one `.output`."""
+        if several(prompt):
+            raise UsageError("stream takes one prompt; use generate for several")
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "logprobs": 0, **options}
+        engine = Engine(self, numerics=current())
+        engine.add(_request(prompt, options))
+        return _pieces(engine)
+
+
+def load(source: str | Path, *, dtype: str | None = None, device: str = "cpu", revision: str | None = None) -> LLM:
+    """Load a model from a directory or from the hub by `org/name`: weights, tokenizer and chat template if there are.
+
+    No code of the directory ever runs, and only safetensors weights are read.
+    """
+    return LLM.load(source, dtype=dtype, device=device, revision=revision)
+
+
+def several(prompt: Any) -> bool:
+    """Say whether this is a list of prompts rather than one: of texts, of conversations, of rows of token ids."""
+    if isinstance(prompt, torch.Tensor):
+        return prompt.ndim == 2 and prompt.shape[0] != 1
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not len(prompt):
+        return False
+    return isinstance(prompt[0], str | torch.Tensor | Sequence)
+
+
+def _pieces(engine: Engine) -> Iterator[Event]:
+    while engine.has_work:
+        for event in engine.step():
+            if event.error is not None:
+                raise event.error
+            yield event
+
+
+def _request(prompt: Any, options: dict[str, Any]) -> Request:
+    for name in options:
+        if name not in OPTIONS:
+            raise UsageError(f"unknown option {name!r}{suggest(name, OPTIONS)} (known: {', '.join(OPTIONS)})")
+    return Request(prompt, **options)
+
+
+def _token_ids(ids: TokenIds | None, tokenizer: Tokenizer | None) -> TokenIds:
+    """Return the special tokens that the files name, completed by the tokenizer's own."""
+    ids = ids or TokenIds()
+    if tokenizer is None:
+        return ids
+    eos = ids.eos if tokenizer.eos_id is None or tokenizer.eos_id in ids.eos else (*ids.eos, tokenizer.eos_id)
+    bos = tokenizer.bos_id if ids.bos is None else ids.bos
+    return TokenIds(bos, eos, tokenizer.pad_id if ids.pad is None else ids.pad)

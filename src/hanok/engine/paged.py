@@ -1,0 +1,164 @@
+"""The engine's context: a ragged (1, T) batch over paged memory; the model never learns which one it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hanok.engine.layout import Bucket, Layout, Row, Tiles
+from hanok.engine.pool import Pool
+from hanok.nn.context import PerSequence, Recurrence
+from hanok.ops.attention import BLOCK, exact_attention, plain_attention, tile_tokens
+from hanok.ops.numerics import current
+
+
+class Past(NamedTuple):
+    """One layer of the pool, keys (G,N,D) and values (G,N,E); no values where they are the head of the keys."""
+
+    keys: Tensor
+    values: Tensor | None
+    v_dim: int
+
+    @property
+    def width(self) -> int:
+        """Return the bytes that one token takes."""
+        numbers = self.keys.shape[-1] + (0 if self.values is None else self.v_dim)
+        return self.keys.shape[0] * numbers * self.keys.element_size()
+
+    def run(self, slots: slice) -> tuple[Tensor, Tensor]:
+        """Return keys and values of consecutive token slots, in place."""
+        k = self.keys[:, slots]
+        return k, k[..., : self.v_dim] if self.values is None else self.values[:, slots]
+
+
+class Paged:
+    """New tokens of several sequences laid end to end, each with its past in the pool.
+
+    In exact numerics a token's attention has the bits of `Dense`, whatever the batch, chunks, pages and their order.
+    """
+
+    def __init__(self, pool: Pool, rows: Sequence[Row]) -> None:
+        self._store, self._layout = pool.store, Layout(pool, rows)
+        self.positions = self._layout.tensor(self._layout.positions)[None]
+        self._writes = self._layout.writes() if pool.paged else self.positions
+        self._groups = self._layout.equal_lengths() if pool.stateful else []
+        self._buckets: dict[tuple[int | None, int, int], list[Bucket]] = {}
+        self._places: dict[int, tuple[int, Tensor]] = {}
+        self._tiles: dict[tuple[int | None, int, int], list[Tiles]] = {}
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None = None) -> Tensor:
+        keys = self._store.k[layer]
+        keys.index_copy_(1, self._writes, k[0].transpose(0, 1))
+        values = self._store.v.get(layer)  # None: shared memory, where the value is the head of the key
+        if values is not None:
+            values.index_copy_(1, self._writes, v[0].transpose(0, 1))
+        past = Past(keys, values, v.shape[-1])
+        if current() == "exact":
+            return self._exact(q[0], past, scale, window)[None]
+        return self._fast((q, k, v), past, scale, window)
+
+    def recur(self, layer: int, fn: Recurrence, x: Tensor, memory: PerSequence) -> Tensor:
+        states = self._store.state[layer]
+        out: Tensor | None = None
+        for tokens, rows, batch, length in self._groups:
+            part = x[0] if tokens is None else x[0].index_select(0, tokens)
+            y, after = fn(part.view(batch, length, -1), states.index_select(0, rows))
+            states.index_copy_(0, rows, after)
+            if tokens is None:
+                return y.reshape(1, batch * length, -1)
+            out = y.new_empty(x.shape[1], y.shape[-1]) if out is None else out
+            out.index_copy_(0, tokens, y.reshape(batch * length, -1))
+        assert out is not None, "a step has rows"
+        return out[None]
+
+    def _fast(self, new: tuple[Tensor, Tensor, Tensor], past: Past, scale: float, window: int | None) -> Tensor:
+        q, plan = new[0], (window, past.keys.shape[0], past.width)
+        if plan not in self._buckets:
+            self._buckets[plan] = self._layout.buckets(*plan)
+        out: Tensor | None = None
+        for bucket in self._buckets[plan]:
+            at = bucket.tokens
+            if bucket.units is None and not bucket.runs:  # a sequence's first chunk attends to itself alone
+                own = new if at is None else tuple(x.index_select(1, at) for x in new)
+                y = plain_attention(own[0], own[1], own[2], bucket.see_bTS, scale)[0]
+            else:
+                y = self._past(q[0] if at is None else q[0].index_select(0, at), past, bucket, scale)
+            if at is None:
+                return y[None]
+            out = y.new_empty(q.shape[1], *y.shape[1:]) if out is None else out
+            out.index_copy_(0, at, y)
+        assert out is not None, "a step has rows"
+        return out[None]
+
+    def _past(self, q_THD: Tensor, past: Past, bucket: Bucket, scale: float) -> Tensor:
+        """Attend over stored keys, with key heads folded into the batch: the pool lies heads first."""
+        heads, b, t = past.keys.shape[0], bucket.rows, bucket.queries
+        if bucket.runs and t == 1:
+            return _one_by_one(q_THD, past, bucket.runs, scale)
+        q = q_THD.view(b, t, heads, -1, q_THD.shape[-1]).permute(2, 0, 1, 3, 4).flatten(0, 1)
+        if bucket.units is None:
+            k, v = past.run(bucket.runs[0])
+        else:
+            k, v = self._gather(past, bucket.units, self._store.page_size, (heads * b, -1))
+        if t == 1:
+            y = _together(q[:, 0], k, v, bucket.bias_N1S, scale)
+        else:
+            y = plain_attention(q, k.unsqueeze(2), v.unsqueeze(2), bucket.see_bTS, scale)
+        return y.view(heads, b, t, -1, y.shape[-1]).permute(1, 2, 0, 3, 4).reshape(b * t, -1, y.shape[-1])
+
+    def _exact(self, q_THD: Tensor, past: Past, scale: float, window: int | None) -> Tensor:
+        """Attend in the tiles and blocks of the exact layout, several sequences' tiles at a time."""
+        heads, d = past.keys.shape[0], q_THD.shape[-1]
+        group = q_THD.shape[1] // heads
+        if (window, group, heads) not in self._tiles:
+            self._places[group] = self._layout.tile_of(group)
+            self._tiles[window, group, heads] = self._layout.tiles(window, group, heads)
+        count, places = self._places[group]
+        tokens = tile_tokens(group)
+        q = q_THD.new_zeros(count * tokens, q_THD.shape[1], d).index_copy_(0, places, q_THD)
+        q = q.view(count, tokens, heads, group, d).permute(2, 0, 1, 3, 4).reshape(heads, count, -1, d)
+        out = q_THD.new_empty(heads, count, tokens * group, past.v_dim)
+        for part in self._tiles[window, group, heads]:
+            queries = q if part.tiles is None else q.index_select(1, part.tiles)
+            k, v = self._gather(past, part.units, BLOCK, (heads * part.count, -1, BLOCK))
+            see = part.see_mTS.expand(heads, -1, -1, -1).flatten(0, 1)
+            y = exact_attention(queries.flatten(0, 1), k, v, see, scale).view(heads, part.count, -1, past.v_dim)
+            if part.tiles is None:
+                out = y
+            else:
+                out.index_copy_(1, part.tiles, y)
+        out = out.view(heads, count, tokens, group, -1).permute(1, 2, 0, 3, 4).reshape(count * tokens, -1, past.v_dim)
+        return out.index_select(0, places)
+
+    def _gather(self, past: Past, units: Tensor, size: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return units of `size` tokens as keys (*shape, D) and values (*shape, E)."""
+        k = self._store.gather(past.keys, units, size, "k").view(*shape, past.keys.shape[-1])
+        if past.values is None:
+            return k, k[..., : past.v_dim]
+        return k, self._store.gather(past.values, units, size, "v").view(*shape, past.v_dim)
+
+
+def _together(q_NrD: Tensor, k_NSD: Tensor, v_NSE: Tensor, bias_N1S: Tensor | None, scale: float) -> Tensor:
+    """Return softmax(q k^T * scale + bias) v as (N,r,E): plain attention of one token each, in the fewest calls."""
+    assert bias_N1S is not None, "a padded batch has a bias"
+    score = torch.baddbmm(bias_N1S, q_NrD, k_NSD.transpose(1, 2), alpha=scale)
+    return torch.bmm(score.softmax(-1, dtype=_wide(score)).to(v_NSE.dtype), v_NSE)
+
+
+def _one_by_one(q_THD: Tensor, past: Past, runs: Sequence[slice], scale: float) -> Tensor:
+    """Return plain attention of one token each as (T,H,E), over keys that are viewed where they lie."""
+    heads, (rows, _, d) = past.keys.shape[0], q_THD.shape
+    q = (q_THD * scale).view(rows, heads, -1, d)
+    out = q.new_empty(rows, heads, q.shape[2], past.v_dim)
+    for q_GrD, run, y_GrE in zip(q.unbind(), runs, out.unbind(), strict=True):
+        k, v = past.run(run)
+        score = torch.bmm(q_GrD, k.transpose(1, 2))
+        torch.bmm(score.softmax(-1, dtype=_wide(score)).to(v.dtype), v, out=y_GrE)
+    return out.view(rows, -1, past.v_dim)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -1,0 +1,190 @@
+"""The one training loop: batches in, an objective, accumulated gradients, an optimiser step, hooks."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hanok.core.config import Config
+from hanok.core.errors import HanokError, Interrupted, UsageError
+from hanok.ops.numerics import numerics
+from hanok.text.batch import Batch
+from hanok.train.hook import Hook, Record
+from hanok.train.objective.policy import Objective
+from hanok.train.schedule.warmup import Schedule
+from hanok.train.signals import StopSignals
+from hanok.train.state import TrainState
+
+WARMUP_STEPS = 3  # steps of a process that its speed figure leaves out: caches fill, memory pools grow
+RECENT = 64  # gradient norms that a spike is measured against
+
+
+class LoopConfig(Config):
+    """How steps are taken.
+
+    `accumulate` micro-batches make one step, equal to the step on one big batch. A step whose loss or gradient is not
+    finite (or whose norm is `spike` times the recent median) is skipped: the data moves on, the parameters do not;
+    `patience` of them in a row end the run. `compute`: "float32" multiplies as the weights are stored, "bfloat16"
+    casts products under autocast, "mixed" keeps float32 tensors and lets the device shorten what it multiplies.
+    """
+
+    accumulate: int = Field(1, ge=1)
+    clip: float | None = Field(1.0, gt=0)
+    spike: float | None = Field(None, gt=1)
+    patience: int = Field(3, ge=1)
+    numerics: Literal["fast", "exact"] = "fast"
+    compute: Literal["float32", "mixed", "bfloat16"] = "float32"
+
+
+def train(
+    state: TrainState,
+    objective: Objective,
+    schedule: Schedule,
+    config: LoopConfig,
+    hooks: Sequence[Hook] = (),
+) -> Record:
+    """Take the steps that are left, and return the figures of the last one.
+
+    On Ctrl-C or SIGTERM the step is finished, the hooks save, and `Interrupted` is raised.
+    """
+    record: Record = {}
+    speed = Speed()
+    with StopSignals() as signals, computing(config):
+        for hook in hooks:
+            hook.start(state)
+        while state.step < state.steps and signals.received is None:
+            started = time.perf_counter()
+            factor = schedule(state.step, state.steps)
+            record = update(state, objective, config, factor)
+            elapsed = time.perf_counter() - started
+            state.step += 1
+            state.seconds += elapsed
+            record |= {
+                "learning_rate": state.optimizer.lr * factor,
+                "lr_factor": factor,
+                "step_time": elapsed,
+                "tokens_per_second": speed.add(int(record["num_tokens"]), elapsed),
+                "num_tokens": state.num_tokens,
+                "seconds": round(state.seconds, 3),
+            }
+            for hook in hooks:
+                hook.after_step(state, record)
+        if state.step >= state.steps:
+            for hook in hooks:
+                hook.finish(state)
+        for hook in hooks:
+            hook.stop(state)
+    if signals.received is not None:
+        raise Interrupted(f"stopped by {signals.received} after step {state.step} of {state.steps}; it can be resumed")
+    return record
+
+
+def update(state: TrainState, objective: Objective, config: LoopConfig, factor: float) -> Record:
+    """Take one step over `accumulate` micro-batches, or skip it, and return its figures."""
+    device = state.optimizer.parameters[0].device
+    batches = [state.source.next_batch().to(device) for _ in range(config.accumulate)]
+    figures = accumulate(state, objective, batches, config)
+    grads = [p.grad for p in state.optimizer.parameters if p.grad is not None]
+    figures["grad_norm"] = torch.nn.utils.get_total_norm(grads)
+    # The only wait for the device in a step.
+    values = torch.stack([value.to(torch.float64) for value in figures.values()]).tolist()
+    record: Record = dict(zip(figures, values, strict=True))
+    tokens = sum(batch.tokens.numel() for batch in batches)
+    state.num_tokens += tokens
+    if refused := _refuse(state, record, config):
+        _skip(state, refused, config)
+    else:
+        norm = record["grad_norm"]
+        if config.clip is not None and norm > config.clip:
+            torch.nn.utils.clip_grads_with_norm_(state.optimizer.parameters, config.clip, figures["grad_norm"])
+        state.optimizer.step(factor)
+        state.skipped_in_row = 0
+        state.norms = [*state.norms[1 - RECENT :], norm] if config.spike is not None else []
+    for parameter in state.optimizer.parameters:
+        parameter.grad = None
+    return {**record, "num_tokens": tokens, "skipped": state.skipped}
+
+
+def accumulate(
+    state: TrainState, objective: Objective, batches: Sequence[Batch], config: LoopConfig
+) -> dict[str, Tensor]:
+    """Add up the gradient of the mean over all micro-batches; return the figures of the whole as tensors.
+
+    Figures are means weighted like the loss; names that end in max or min are that instead.
+    """
+    counts = torch.stack([objective.count(batch) for batch in batches])
+    shares = counts / counts.sum()  # not a number, and so refused, where no token carries weight
+    figures: dict[str, Tensor] = {}
+    for batch, share in zip(batches, shares, strict=True):
+        # Entered anew for each forward: autocast keeps the weights that it has cast until it ends.
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.compute == "bfloat16"):
+            loss, metrics = objective(state.model, batch)  # type: ignore[arg-type]
+        (loss * share).backward()
+        for name, value in {"loss": loss.detach(), **metrics}.items():
+            if name.endswith("max"):
+                figures[name] = torch.maximum(figures.get(name, value), value)
+            elif name.endswith("min"):
+                figures[name] = torch.minimum(figures.get(name, value), value)
+            else:
+                figures[name] = figures.get(name, 0) + value * share
+    return figures
+
+
+def _refuse(state: TrainState, record: Record, config: LoopConfig) -> str:
+    """Return why a step must not be taken, or nothing."""
+    if not (math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])):
+        return f"loss {record['loss']}, gradient norm {record['grad_norm']}"
+    if config.spike is not None and len(state.norms) >= RECENT // 4:
+        usual = statistics.median(state.norms)
+        if record["grad_norm"] > config.spike * usual:
+            return f"gradient norm {record['grad_norm']:.3g}, {config.spike:g} times above the usual {usual:.3g}"
+    return ""
+
+
+def _skip(state: TrainState, why: str, config: LoopConfig) -> None:
+    state.skipped += 1
+    state.skipped_in_row += 1
+    if state.skipped_in_row >= config.patience:
+        raise HanokError(
+            f"step {state.step + 1}: {why}; {state.skipped_in_row} steps in a row had to be skipped, so the run ends "
+            "here (the parameters are those of the last good step): lower the learning rate, or look at the data"
+        )
+
+
+@contextmanager
+def computing(config: LoopConfig) -> Iterator[None]:
+    """Set numerics and the format of products for this run, and put both back."""
+    if config.numerics == "exact" and config.compute != "float32":
+        raise UsageError(f"exact numerics multiply as the weights are stored: compute {config.compute!r} needs 'fast'")
+    before = torch.get_float32_matmul_precision()
+    if config.compute == "mixed":
+        torch.set_float32_matmul_precision("medium")
+    try:
+        with numerics(config.numerics):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class Speed:
+    """Tokens per second of this process, without its first steps."""
+
+    def __init__(self) -> None:
+        self._steps, self._tokens, self._seconds = 0, 0, 0.0
+
+    def add(self, tokens: int, seconds: float) -> float:
+        """Count a step and return the figure so far."""
+        self._steps += 1
+        if self._steps > WARMUP_STEPS:
+            self._tokens += tokens
+            self._seconds += seconds
+            return self._tokens / self._seconds
+        return tokens / seconds

@@ -1,0 +1,74 @@
+"""What an objective may ask of a policy, and the log-probs of the targets that count."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hanok.core.errors import UsageError
+from hanok.nn.context import Dense
+from hanok.text.batch import Batch
+
+Metrics = dict[str, Tensor]
+
+
+class Policy(Protocol):
+    """A model as training sees it: hidden states of whole sequences, and a head that works row by row."""
+
+    def hidden(self, tokens: Tensor, ctx: Any = None) -> Tensor:
+        """Return the states (B, T, D) before the head."""
+        ...
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Return the logits of each state."""
+        ...
+
+
+class Objective(Protocol):
+    """A loss as data and a function: `needs` names the columns, `count` weighs a micro-batch in its big batch.
+
+    `loss` is the mean over `count(batch)` units (tokens, pairs, sequences), so that the loop's gradient over
+    micro-batches, weighted by their counts, is that of the big batch.
+    """
+
+    needs: tuple[str, ...]
+
+    def count(self, batch: Batch) -> Tensor:
+        """Return how many units the loss is a mean over."""
+        ...
+
+    def __call__(self, policy: Policy, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Return the loss and detached metrics."""
+        ...
+
+
+def counted_logits(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the float32 logits (N, V) of the N tokens whose weight is not zero, and their flat positions (N,).
+
+    The head is the widest product of a small model; a prompt's tokens, which no loss asks about, never reach it.
+    """
+    states = policy.hidden(batch.tokens, Dense(batch.tokens, batch.positions, batch.segments)).flatten(0, 1)
+    where = batch.weights.flatten().nonzero().squeeze(1)
+    if where.numel() < states.shape[0]:
+        states = states.index_select(0, where)
+    return policy.head(states).float(), where
+
+
+def token_logprobs(logits_NV: Tensor, batch: Batch, where: Tensor) -> Tensor:
+    """Return log p(target) as (B, T), zero wherever the weight is zero."""
+    targets = batch.targets.flatten().index_select(0, where)
+    chosen = torch.log_softmax(logits_NV, -1).gather(-1, targets[:, None]).squeeze(-1)
+    flat = torch.zeros(batch.weights.numel(), dtype=chosen.dtype, device=chosen.device)
+    return flat.index_copy(0, where, chosen).view(batch.weights.shape)
+
+
+def column(batch: Batch, name: str, objective: str) -> Tensor:
+    """Return a column of the batch, or say which data is missing."""
+    if name not in batch.columns:
+        known = ", ".join(sorted(batch.columns)) or "none"
+        raise UsageError(
+            f"the objective {objective!r} needs the column {name!r}, which the batch lacks (it has: {known})"
+        )
+    return batch.columns[name]
