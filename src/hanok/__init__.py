@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 # Waiting threads of a parallel region should spin for microseconds, then sleep: with the default they spin on, and two
 # programs on one machine slow each other down tenfold and more (docs/decisions/006). Read by libgomp when torch loads.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _PUBLIC = {
     "Engine": "hanok.engine.engine",

@@ -61,3 +61,10 @@ def test_format_and_finished() -> None:
     assert reward("finished")([None] * 2, ["a", "b"], finished=[True, False]) == [1.0, 0.0]  # type: ignore[operator]
     with pytest.raises(UsageError, match="no valid regular expression"):
         reward("format", pattern="(")
+
+
+def test_closeness_gives_partial_credit() -> None:
+    texts = ["a b c", "a b d", "a b c d", "", "x"]
+    scores = reward("closeness")([None] * 5, texts, answer=["a b c"] * 5)  # type: ignore[operator]
+    assert scores == [1.0, 4 / 5, 5 / 7, 0.0, 0.0]
+    assert reward("closeness")([None], [" "], answer=[""]) == [1.0]  # type: ignore[operator]

@@ -13,7 +13,10 @@ def rotate(x_BTHD: Tensor, cos_BTd: Tensor, sin_BTd: Tensor) -> Tensor:
 
     Su et al. 2021, arXiv 2104.09864, section 3.2.2.
     """
-    out: Tensor = _Rotate.apply(x_BTHD, cos_BTd.unsqueeze(-2), sin_BTd.unsqueeze(-2))
+    cos, sin = cos_BTd.unsqueeze(-2), sin_BTd.unsqueeze(-2)
+    if not (torch.is_grad_enabled() and x_BTHD.requires_grad):
+        return _turn(x_BTHD, cos, sin, 1)
+    out: Tensor = _Rotate.apply(x_BTHD, cos, sin)
     return out
 
 

@@ -32,9 +32,9 @@ from hanok.train.optim.muon import MuonConfig
 from hanok.train.state import TrainState
 
 BATCH, LENGTH, VOCAB = 8, 128, 1024
-PROMPTS, GROUP, ANSWER = 8, 8, 16  # one step of RL: prompts, completions of each, and their usual length in tokens
+PROMPTS, GROUP, ANSWER = 16, 8, 16  # one step of RL: prompts, completions of each, and their usual length in tokens
 FIXED = 50.0  # seconds that do not stretch with the budget: data, evaluations, quantising, serving, report
-SHARES = {"pretrain": 0.46, "sft": 0.22, "dpo": 0.05, "grpo": 0.14, "ladder": 0.13}
+SHARES = {"pretrain": 0.44, "sft": 0.21, "dpo": 0.04, "grpo": 0.19, "ladder": 0.12}
 ENOUGH = 1.5  # tokens per parameter below which a shallower model learns more in the same time
 PLENTY = 6.0  # and above which a deeper one does
 DEPTHS = (3, 4, 6, 8)

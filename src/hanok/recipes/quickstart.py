@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from hanok.align.reward.closeness import Closeness
+from hanok.align.reward.exact_match import ExactMatch
 from hanok.align.stages import DPO, GRPO, DPOConfig, GRPOConfig
 from hanok.compress.stages import QUANTIZE, QuantizeConfig
 from hanok.core.artifact import Artifact
@@ -36,9 +38,9 @@ from hanok.train.stages import PRETRAIN, SFT, PretrainConfig, SFTConfig
 # Hard enough that each stage has something to win, easy enough for a million parameters in minutes.
 TASKS: tuple[dict[str, Any], ...] = (
     {"kind": "addition", "digits": [1, 2]},
-    {"kind": "copy", "length": [2, 5]},
-    {"kind": "reversal", "length": [2, 4]},
-    {"kind": "json_extract", "entries": [2, 3], "digits": [1, 1]},
+    {"kind": "copy", "length": [3, 8]},
+    {"kind": "reversal", "length": [3, 6]},
+    {"kind": "json_extract", "entries": [2, 3], "digits": [1, 1], "keys": 6},
     {"kind": "josa"},
 )
 MUON = {"kind": "muon", "lr": 0.01, "adamw": {"kind": "adamw", "lr": 4e-3, "weight_decay": 0.0}}
@@ -109,7 +111,7 @@ def _prepare(life: Life) -> None:
     seed, data = life.config.seed, life.config.data
     corpus = DataConfig.parse({"paths": data, "vocab_size": VOCAB, "tasks": TASKS, "task_share": 0.3, "seed": seed})
     life.step("data", DATA, corpus.pin())
-    sets = {"tasks": TASKS, "conversations": 4000, "preferences": 400, "prompts": 400, "held_out": 200, "seed": seed}
+    sets = {"tasks": TASKS, "conversations": 4000, "preferences": 400, "prompts": 1000, "held_out": 200, "seed": seed}
     life.step("tasks", TASK_SETS, TaskSetsConfig.parse(sets))
 
 
@@ -138,7 +140,7 @@ def _align(life: Life, plan: Plan) -> None:
     dpo = DPOConfig(steps=plan.dpo_steps, batch=16, length=LENGTH, save_seconds=10, seed=seed, optimizer=_gentle(1e-4))
     life.step("dpo", DPO, dpo, model=life.path("sft"), preferences=tasks / "preferences.jsonl")
     life.measure("dpo", "dpo")
-    focus = life.step("focus", FOCUS, FocusConfig(), model=life.path("dpo"), tasks=tasks)
+    focus = life.step("focus", FOCUS, FocusConfig(low=0.3, high=0.97), model=life.path("dpo"), tasks=tasks)
     grpo = GRPOConfig(
         steps=plan.grpo_steps,
         batch=PROMPTS,
@@ -147,6 +149,7 @@ def _align(life: Life, plan: Plan) -> None:
         length=LENGTH,
         save_seconds=10,
         seed=seed,
+        rewards=(ExactMatch.Config(), Closeness.Config(weight=0.5)),
         optimizer=_gentle(3e-4),
     )
     life.step("grpo", GRPO, grpo, model=life.path("dpo"), prompts=focus.path)
