@@ -45,10 +45,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Keep torch to two threads, and its settings as they were."""
+    """One torch thread (tests run side by side, and waiting threads would hinder each other); settings as they were."""
     import torch
 
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)

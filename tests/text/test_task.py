@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 import random
 import statistics
 import unicodedata
+from pathlib import Path
 
 import pytest
 
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
+from hanok.core.log import Log
 from hanok.text.data.split import Split
 from hanok.text.task import TASKS, Item, make_task
 from hanok.text.task.josa import CLOSED, OPEN, has_final
+from hanok.text.task.sets import TaskSetsConfig, run_task_sets
 
 NAMES = ("addition", "copy", "josa", "json_extract", "reversal")
 SPLITS: tuple[Split, ...] = ("train", "valid", "held_out")
@@ -33,8 +37,8 @@ def solve(item: Item) -> str:
     if item.task == "reversal":
         return prompt.split(": ")[1][::-1]
     if item.task == "json_extract":
-        data, name = eval(prompt[: prompt.index("}") + 1]), prompt.split()[-2].strip('"')
-        return str(data[name])
+        data, name = eval(prompt[: prompt.index("}") + 1]), prompt.split()[-1].strip('"')
+        return f'"{name}": {data[name]}'
     noun, pair = prompt.split(" + ")
     jamo = unicodedata.normalize("NFD", noun[-1])  # three jamo: there is a final consonant
     return pair.strip("()").split("/")[0 if len(jamo) == 3 else 1]
@@ -100,7 +104,8 @@ def test_guessing_scores_the_chance_that_is_claimed(name: str) -> None:
             return " ".join(rng.sample(letters, len(letters)))
         if name == "josa":
             return rng.choice(item.prompt.split("(")[1].rstrip(")").split("/"))
-        return rng.choice([part.split(":")[1] for part in item.prompt[1 : item.prompt.index("}")].split(",")])
+        values = [part.split(":")[1] for part in item.prompt[1 : item.prompt.index("}")].split(",")]
+        return item.prompt.split()[-1] + ":" + rng.choice(values)
 
     items = [task.draw(rng) for _ in range(4000)]
     rate = statistics.mean(task.score(item, guess(item)) for item in items)
@@ -133,3 +138,16 @@ def test_difficulty_is_checked() -> None:
 def test_final_consonants() -> None:
     assert not any(map(has_final, OPEN)) and all(map(has_final, CLOSED))
     assert has_final("학생") and not has_final("사과")
+
+
+def test_careless_demonstrations_are_as_wrong_as_asked_and_nothing_else_is(tmp_path: Path) -> None:
+    config = TaskSetsConfig.parse({"conversations": 300, "careless": {"josa": 0.25}, "held_out": 20, "valid": 20})
+    run_task_sets(config, {}, tmp_path, Log(quiet=True))
+    wrong = dict.fromkeys(NAMES, 0)
+    for line in (tmp_path / "conversations.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        question, answer = (message["content"] for message in row["messages"])
+        wrong[row["task"]] += answer != solve(Item(question, "", row["task"], ""))
+    assert 45 <= wrong.pop("josa") <= 105 and set(wrong.values()) == {0}
+    with pytest.raises(UsageError, match="careless"):
+        TaskSetsConfig.parse({"careless": {"jossa": 0.2}})

@@ -43,7 +43,10 @@ class Settings:
 
 def run_verb(stage: Stage, inputs: Mapping[str, Path], settings: Settings, *, config: Config | None = None) -> Artifact:
     """Run one stage on the user's inputs and say where the result is."""
+    from hanok.train.allocator import keep_freed_memory
+
     config = config or stage.config.from_yaml(settings.config, *settings.overrides)
+    keep_freed_memory()
     resume, root = read_resume(settings.resume, settings.output_dir)
     log = Log(quiet=settings.quiet)
     try:

@@ -113,17 +113,17 @@ def parameters(depth: int) -> int:
 
 
 def training_step_seconds(depth: int, seconds: float = 3.0) -> float:
-    """Return the median time of a training step of the quickstart's shape."""
+    """Return the usual time of a training step of the quickstart's shape."""
     model = _model(depth)
     config = TrainingConfig(steps=1, optimizer=MuonConfig(), loop=LoopConfig(compute="mixed"))
     optimizer = OPTIMIZERS["muon"](MuonConfig(), model)
     state = TrainState(model, optimizer, _Repeated(), 1, rng=Streams(0), fingerprint=config.digest())
     with computing(config.loop):
-        return median_seconds(lambda: update(state, NextToken(NextToken.Config()), config.loop, 1.0), seconds)
+        return usual_seconds(lambda: update(state, NextToken(NextToken.Config()), config.loop, 1.0), seconds)
 
 
 def rl_step_seconds(depth: int, seconds: float = 3.0) -> float:
-    """Return the median time of sampling and learning from one round of completions in exact numerics."""
+    """Return the usual time of sampling and learning from one round of completions in exact numerics."""
     model = _model(depth)
     requests = [Request([5] * 20, ANSWER, temperature=1.0, seed=i, ignore_eos=True) for i in range(PROMPTS * GROUP)]
     tokens = torch.randint(0, VOCAB, (PROMPTS * GROUP, 24 + ANSWER))
@@ -133,11 +133,11 @@ def rl_step_seconds(depth: int, seconds: float = 3.0) -> float:
         with numerics("exact"):
             model(tokens).float().logsumexp(-1).sum().backward()
 
-    return median_seconds(step, seconds)
+    return usual_seconds(step, seconds)
 
 
-def median_seconds(function: Callable[[], object], seconds: float) -> float:
-    """Return the median time of a call, after one that warms up."""
+def usual_seconds(function: Callable[[], object], seconds: float) -> float:
+    """Return the lower quartile of a call's time after one that warms up: a passing load does not move it."""
     function()
     times: list[float] = []
     until = time.perf_counter() + seconds
@@ -145,7 +145,7 @@ def median_seconds(function: Callable[[], object], seconds: float) -> float:
         started = time.perf_counter()
         function()
         times.append(time.perf_counter() - started)
-    return sorted(times)[len(times) // 2]
+    return sorted(times)[len(times) // 4]
 
 
 class _Repeated:

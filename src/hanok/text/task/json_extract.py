@@ -1,4 +1,4 @@
-"""Reading one value out of a JSON object."""
+"""Reading one entry out of a JSON object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = (
 
 @TASKS.register("json_extract")
 class JsonExtract(Task):
-    """Extraction from JSON, `{"size": 7, "age": 42} "age" =` to `42`; the key is the object in any order."""
+    """Extraction from JSON, `{"size": 7, "age": 42} get "age"` to `"age": 42`; the key is the object in any order."""
 
     class Config(PartConfig):
         """How many entries an object has, how many digits a value has, and from how many keys they come."""
@@ -52,12 +52,13 @@ class JsonExtract(Task):
         data = dict(zip(names, values, strict=True))
         asked = rng.choice(names)
         key = json.dumps(data, sort_keys=True)
-        return Item(f'{json.dumps(data)} "{asked}" =', str(data[asked]), "json_extract", key)
+        return Item(f'{json.dumps(data)} get "{asked}"', f'"{asked}": {data[asked]}', "json_extract", key)
 
     def wrong(self, item: Item, rng: random.Random) -> str:
         """Return the value of another key."""
         data = json.loads(item.prompt[: item.prompt.rindex("}") + 1])
-        return rng.choice([str(value) for value in data.values() if str(value) != item.answer])
+        name, _, right = item.answer.partition(": ")
+        return f"{name}: {rng.choice([value for value in data.values() if str(value) != right])}"
 
     @property
     def chance(self) -> float:

@@ -6,9 +6,9 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hanok.core.artifact import atomic_write
 from hanok.core.config import Config
@@ -21,7 +21,11 @@ FILES = ("conversations", "preferences", "prompts", "valid", "held_out")
 
 
 class TaskSetsConfig(Config):
-    """Which tasks, and how many items of each go into each file."""
+    """Which tasks, and how many items of each go into each file.
+
+    `careless` is the share of wrong answers among a task's conversations: demonstrations by somebody who errs, which
+    imitation copies and a reward does not.
+    """
 
     tasks: tuple[TaskSpec, ...] = ("addition", "copy", "reversal", "json_extract", "josa")
     conversations: int = Field(default=2000, ge=1)
@@ -29,7 +33,16 @@ class TaskSetsConfig(Config):
     prompts: int = Field(default=400, ge=1)
     valid: int = Field(default=50, ge=1)
     held_out: int = Field(default=200, ge=1)
+    careless: dict[str, float] = {}
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        kinds = [spec.kind for spec in self.tasks]
+        for kind, share in self.careless.items():
+            if kind not in kinds or not 0 <= share < 1:
+                raise ValueError(f"careless: {kind!r} must be one of the tasks {kinds}, its share in [0, 1)")
+        return self
 
 
 def run_task_sets(config: TaskSetsConfig, inputs: dict[str, Path], out: Path, log: Log) -> dict[str, Any]:
@@ -46,7 +59,7 @@ def run_task_sets(config: TaskSetsConfig, inputs: dict[str, Path], out: Path, lo
     rng = random.Random(derive(config.seed, "wrong answers"))
     write_jsonl(
         out / "conversations.jsonl",
-        ({"messages": item.messages(item.answer), "task": item.task} for item in made["conversations"]),
+        (_demonstration(known[item.task], item, config, rng) for item in made["conversations"]),
     )
     write_jsonl(out / "preferences.jsonl", (_preference(known[item.task], item, rng) for item in made["preferences"]))
     for name in FILES[2:]:
@@ -64,7 +77,8 @@ def to_row(item: Item) -> dict[str, Any]:
 def read_items(path: str | Path) -> list[Item]:
     """Read the items of `prompts.jsonl`, `valid.jsonl` or `held_out.jsonl`."""
     items = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    # JSON lines end at \n alone: other separators, such as U+2028, may stand inside a string.
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
         try:
             row = json.loads(line)
             items.append(Item(row["prompt"][-1]["content"], row["answer"], row["task"], row.get("key", "")))
@@ -92,6 +106,12 @@ def _make(tasks: Sequence[Task], name: str, n: int, seed: int) -> list[Item]:
     items = [item for task in tasks for item in task.items(split, n, derive(seed, name))]  # type: ignore[arg-type]
     random.Random(derive(seed, f"order of {name}")).shuffle(items)
     return items
+
+
+def _demonstration(task: Task, item: Item, config: TaskSetsConfig, rng: random.Random) -> dict[str, Any]:
+    share = config.careless.get(item.task, 0.0)
+    answer = task.wrong(item, rng) if share and rng.random() < share else item.answer
+    return {"messages": item.messages(answer), "task": item.task}
 
 
 def _preference(task: Task, item: Item, rng: random.Random) -> dict[str, Any]:

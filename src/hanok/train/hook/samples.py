@@ -22,8 +22,9 @@ class Samples(Hook):
     def start(self, state: TrainState) -> None:
         """Drop samples of steps that the checkpoint does not know."""
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.step > 0]
+            # What follows the last line break was cut short by a kill; other separators may stand inside a sample.
+            lines = [line + "\n" for line in self.path.read_text(encoding="utf-8").split("\n")[:-1]]
+            kept = [line for line in lines if json.loads(line)["step"] <= state.step > 0]
             atomic_write(self.path, "".join(kept))
             self._step = json.loads(kept[-1])["step"] if kept else -1
 
