@@ -38,7 +38,7 @@ class TaskSetsConfig(Config):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        kinds = [spec.kind for spec in self.tasks]
+        kinds = [make_task(spec).config.kind for spec in self.tasks]
         for kind, share in self.careless.items():
             if kind not in kinds or not 0 <= share < 1:
                 raise ValueError(f"careless: {kind!r} must be one of the tasks {kinds}, its share in [0, 1)")
