@@ -22,7 +22,7 @@ SLAB = 1 << 22  # elements of gathered keys per exact slab: bounds memory, chang
 def plain_attention(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGE: Tensor, see_BTS: Tensor | None, scale: float) -> Tensor:
     """Return softmax(q k^T * scale) v as (B,T,H,E); `see` is True where a query sees a key, None means causal (T = S).
 
-    The fused kernel is the faster one in eager mode at every shape measured, forward and backward (docs/lab).
+    The fused kernel is the faster one in eager mode at every shape measured, forward and backward (docs/lab/002).
     """
     q, k, v = q_BTHD.transpose(1, 2), k_BSGD.transpose(1, 2), v_BSGE.transpose(1, 2)
     mask = None if see_BTS is None else see_BTS[:, None]
