@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hanok.core.stage import Resume, Stage, run_stage
 if TYPE_CHECKING:
     from hanok.text.data.prepare import DataConfig
 
+OVERRIDE = re.compile(r"[a-z_][a-z0-9_.]*=")
 Overrides = Annotated[str, cyclopts.Parameter(help="settings as key.sub=value")]
 ConfigFile = Annotated[Path | None, cyclopts.Parameter(name=["--config", "-c"], help="YAML file of settings")]
 Out = Annotated[Path, cyclopts.Parameter(name=["--output-dir", "-o"], help="folder for the result")]
@@ -71,6 +73,13 @@ def data_config(data: Sequence[str], overrides: Sequence[str], file: Path | None
 
     config = DataConfig.from_yaml(file, *overrides)
     return (config.model_copy(update={"paths": tuple(data)}) if data else config).pin()
+
+
+def split_data(data: Sequence[str] | None, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return files and overrides; `--data FILES key=value` leaves the overrides among the files."""
+    mixed = list(data or [])
+    settings = [word for word in mixed if OVERRIDE.match(word) and not Path(word).exists()]
+    return [word for word in mixed if word not in settings], [*overrides, *settings]
 
 
 def prepare(data: Sequence[str], settings: Settings) -> Path:

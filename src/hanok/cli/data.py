@@ -8,7 +8,7 @@ from typing import Annotated
 
 import cyclopts
 
-from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, emit, run_verb
+from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, emit, run_verb, split_data
 
 app = cyclopts.App(name="data", help="Prepare text for training, or show what a trainer would see.")
 
@@ -30,8 +30,9 @@ def prepare(
     from hanok.cli.common import data_config
     from hanok.text.stages import DATA
 
-    settings = Settings(overrides, config, output_dir, resume, quiet, json)
-    run_verb(DATA, {}, settings, config=data_config(data or [], overrides, config))
+    files, changes = split_data(data, overrides)
+    settings = Settings(changes, config, output_dir, resume, quiet, json)
+    run_verb(DATA, {}, settings, config=data_config(files, changes, config))
 
 
 @app.command
@@ -53,7 +54,7 @@ def show(
     data: Annotated[Path, cyclopts.Parameter(help="conversations (JSONL)")],
     *,
     model: Annotated[Path, cyclopts.Parameter(name=["--model", "-m"], help="folder whose tokenizer is used")],
-    n: Annotated[int, cyclopts.Parameter(help="how many examples")] = 2,
+    n: Annotated[int, cyclopts.Parameter(name=["--number", "-n"], help="how many examples")] = 2,
     json: Json = False,
 ) -> None:
     """Show conversations as a trainer sees them; what the loss counts is marked (bold green, or in brackets)."""

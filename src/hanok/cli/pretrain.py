@@ -7,7 +7,18 @@ from typing import Annotated
 
 import cyclopts
 
-from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, prepare, run_verb
+from hanok.cli.common import (
+    ConfigFile,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    ResumeOption,
+    Settings,
+    prepare,
+    run_verb,
+    split_data,
+)
 
 
 def pretrain(
@@ -25,5 +36,6 @@ def pretrain(
     """Train a model from scratch: `hanok pretrain --data corpus/*.txt preset=llama-depth dials.depth=4 minutes=2`."""
     from hanok.train.stages import PRETRAIN
 
-    settings = Settings(overrides, config, output_dir, resume, quiet, json)
-    run_verb(PRETRAIN, {"tokens": prepare(data or [], settings)}, settings)
+    files, changes = split_data(data, overrides)
+    settings = Settings(changes, config, output_dir, resume, quiet, json)
+    run_verb(PRETRAIN, {"tokens": prepare(files, settings)}, settings)

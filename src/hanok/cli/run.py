@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from typing import Annotated, Any
 
@@ -28,11 +29,10 @@ def run(
     """Answer one prompt and print the answer as it comes."""
     from hanok.engine.local import load
 
-    piped = "" if sys.stdin.isatty() else sys.stdin.read()
-    text = "\n".join(part for part in (prompt, piped.strip()) if part)
+    llm = load(model)
+    text = "\n".join(part for part in (prompt, read_piped(wait=prompt is None)) if part)
     if not text:
         raise UsageError('nothing to answer: hanok run MODEL "prompt", or pipe text in')
-    llm = load(model)
     ask: str | list[dict[str, str]] = text
     if llm.tokenizer is None:
         raise UsageError(f"{model} has no tokenizer, so it cannot read text")
@@ -48,3 +48,17 @@ def run(
         sys.stdout.write(piece.text)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def read_piped(*, wait: bool) -> str:
+    """Return what was piped in; beside a prompt, only what is there already, as nothing may ever come."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    if not wait:
+        try:
+            ready, _, _ = select.select([sys.stdin], [], [], 0.0)
+        except (OSError, ValueError):  # no real file behind it
+            return ""
+        if not ready:
+            return ""
+    return sys.stdin.read().strip()

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import cyclopts
 
-from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, emit, prepare, run_verb
+from hanok.cli.common import (
+    ConfigFile,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    ResumeOption,
+    Settings,
+    emit,
+    prepare,
+    run_verb,
+    split_data,
+)
 from hanok.core.errors import UsageError
 
 app = cyclopts.App(name="scale", help="Run a ladder of small models, or fit a scaling law to measured losses.")
@@ -29,8 +41,9 @@ def run(
     """Train small runs, fit, predict a larger run before it is trained, and compare: `hanok scale run seconds=120`."""
     from hanok.scaling.stages import LADDER
 
-    settings = Settings(overrides, config, output_dir, resume, quiet, json)
-    run_verb(LADDER, {"tokens": prepare(data or [], settings)}, settings)
+    files, changes = split_data(data, overrides)
+    settings = Settings(changes, config, output_dir, resume, quiet, json)
+    run_verb(LADDER, {"tokens": prepare(files, settings)}, settings)
 
 
 @app.command

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal, Self
 
 import pydantic
 
 from hanok.core.config import Config, spec_type
-from hanok.core.errors import UsageError
+from hanok.core.errors import UsageError, suggest
 from hanok.nn.ffn import FFNS
 from hanok.nn.mixer import MIXERS
 from hanok.nn.norm import NORMS
@@ -64,6 +65,12 @@ class ModelConfig(Config):
         from hanok.model.preset import PRESETS
 
         build = PRESETS[name]
+        dials = list(inspect.signature(build).parameters)
+        for dial in overrides:
+            if dial not in dials:
+                raise UsageError(
+                    f"preset {name} has no dial {dial!r}{suggest(dial, dials)} (it has: {', '.join(dials)})"
+                )
         try:
             config: ModelConfig = build(**overrides)
         except pydantic.ValidationError as error:
