@@ -44,8 +44,8 @@ TASKS: tuple[dict[str, Any], ...] = (
     {"kind": "json_extract", "entries": [2, 3], "digits": [1, 1], "keys": 6},
     {"kind": "josa"},
 )
-# One of seven demonstrations of particles is wrong: imitation learns the doubt, a reward that is checked removes it.
-CARELESS = {"josa": 0.15}
+# Three of ten demonstrations of particles are wrong: imitation learns the doubt, a reward that is checked removes it.
+CARELESS = {"josa": 0.3}
 # The rates of pre-training again: few steps have to teach a new behaviour, not to polish an old one.
 MUON = {"kind": "muon", "lr": 0.02, "adamw": {"kind": "adamw", "lr": 0.012, "weight_decay": 0.0}}
 
