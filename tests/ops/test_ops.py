@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanok.core.errors import UsageError
-from hanok.ops.attention import causal_see, exact_causal_attention, plain_attention, reference_attention
+from hanok.ops.attention import causal_see, exact_whole_attention, plain_attention, reference_attention
 from hanok.ops.matmul import linear
 from hanok.ops.norm import rms_norm, rms_norm_reference
 from hanok.ops.numerics import current, elementwise, numerics
@@ -30,7 +30,7 @@ def test_attention_equals_its_definition(heads: int, kv_heads: int, d: int, wind
     see = causal_see(at, at, window)[None]
     want = reference_attention(q, k, v, see, d**-0.5)
     torch.testing.assert_close(plain_attention(q, k, v, see, d**-0.5), want)
-    torch.testing.assert_close(exact_causal_attention(q, k, v, d**-0.5, window), want)
+    torch.testing.assert_close(exact_whole_attention((q, k, v), d**-0.5, window), want)
     if window is None:
         torch.testing.assert_close(plain_attention(q, k, v, None, d**-0.5), want)
 
@@ -40,7 +40,7 @@ def test_long_sequences() -> None:
     at = torch.arange(1500)
     want = reference_attention(q, k, v, causal_see(at, at, None)[None], 0.3)
     torch.testing.assert_close(plain_attention(q, k, v, None, 0.3), want, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(exact_causal_attention(q, k, v, 0.3), want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(exact_whole_attention((q, k, v), 0.3), want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -49,9 +49,9 @@ def test_exact_attention_ignores_the_rest_of_the_batch(
     heads: int, kv_heads: int, d: int, window: int | None, dtype: torch.dtype
 ) -> None:
     q, k, v = (x.to(dtype) for x in make(heads, kv_heads, d))
-    whole = exact_causal_attention(q, k, v, d**-0.5, window)
+    whole = exact_whole_attention((q, k, v), d**-0.5, window)
     for length in (1, 16, 33, 50):
-        alone = exact_causal_attention(q[1:, :length], k[1:, :length], v[1:, :length], d**-0.5, window)
+        alone = exact_whole_attention((q[1:, :length], k[1:, :length], v[1:, :length]), d**-0.5, window)
         assert torch.equal(alone, whole[1:, :length])
 
 
@@ -59,7 +59,7 @@ def test_exact_attention_ignores_the_rest_of_the_batch(
 def test_exact_attention_has_plain_attentions_gradient(window: int | None) -> None:
     inputs = [x.double().requires_grad_() for x in make(4, 2, 8, 20)]
     at = torch.arange(20)
-    exact = exact_causal_attention(inputs[0], inputs[1], inputs[2], 0.3, window)
+    exact = exact_whole_attention((inputs[0], inputs[1], inputs[2]), 0.3, window)
     plain = plain_attention(inputs[0], inputs[1], inputs[2], causal_see(at, at, window)[None], 0.3)
     weight = torch.randn_like(plain)
     for a, b in zip(

@@ -39,6 +39,7 @@ class Bucket:
 
     Keys are `units` (G*b*n,) of the pool to gather, or each row's run of token slots to view, or the step's own.
     Several queries have a mask `see` (1,t,S); single ones a `bias` (G*b,1,S) of 0 and -inf, or None: they see all.
+    `at` holds the positions of the first query and of the first key of each row.
     """
 
     tokens: Tensor | None
@@ -48,16 +49,21 @@ class Bucket:
     runs: tuple[slice, ...] = ()
     see_bTS: Tensor | None = None
     bias_N1S: Tensor | None = None
+    at: tuple[Ints, Ints] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Exact query tiles that attend together over key blocks `units` (G*m*n,); `tiles` None means all of the step's."""
+    """Exact query tiles that attend together over key blocks `units` (G*m*n,); `tiles` None means all of the step's.
+
+    `at` holds the positions of the first query and of the first key of each tile.
+    """
 
     tiles: Tensor | None
     count: int
     units: Tensor
     see_mTS: Tensor
+    at: tuple[Ints, Ints]
 
 
 class Layout:
@@ -108,7 +114,8 @@ class Layout:
         if viewed.any():
             rows = ones[viewed]
             runs = [self._run(int(row), int(first)) for row, first in zip(rows, oldest[viewed], strict=True)]
-            plan.append(Bucket(self._places(rows), len(rows), 1, runs=tuple(runs)))
+            at = (self.starts[rows], oldest[viewed])
+            plan.append(Bucket(self._places(rows), len(rows), 1, runs=tuple(runs), at=at))
         rest = ones[~viewed]
         first, count = self._span(self.starts[rest], self.starts[rest] + 1, window, self.pool.page_size)
         return plan + [self._batch(rest[part], first[part], wide, window, heads) for part, wide in _batches(count)]
@@ -138,7 +145,8 @@ class Layout:
             units = self._units(row[part], first[part], wide, (BLOCK, heads))
             see = self._see(query, key, window).repeat_interleave(group, 1)
             whole = len(part) == len(row)
-            plan.append(Tiles(None if whole else self.tensor(part), len(part), units, see))
+            begin = (at[part], first[part] * BLOCK)
+            plan.append(Tiles(None if whole else self.tensor(part), len(part), units, see, begin))
         return plan
 
     def _chunk(self, row: int, window: int | None, heads: int) -> Bucket:
@@ -146,11 +154,13 @@ class Layout:
         tokens = self._places(np.array([row]))
         queries = np.arange(start, start + length)[None]
         if start == 0:
-            return Bucket(tokens, 1, length, see_bTS=None if window is None else self._see(queries, queries, window))
+            see = None if window is None else self._see(queries, queries, window)
+            return Bucket(tokens, 1, length, see_bTS=see, at=(queries[:, 0], queries[:, 0]))
         first = int(_oldest(self.starts[row], window))
         if self.rows[row].slot.straight:
             see = self._see(queries, np.arange(first, start + length)[None], window)
-            return Bucket(tokens, 1, length, runs=(self._run(row, first),), see_bTS=see)
+            at = (queries[:, 0], np.array([first]))
+            return Bucket(tokens, 1, length, runs=(self._run(row, first),), see_bTS=see, at=at)
         return self._batch(np.array([row]), *self._one_span(first, start + length), window, heads)
 
     def _batch(self, rows: Ints, first: Ints, wide: int, window: int | None, heads: int) -> Bucket:
@@ -158,11 +168,12 @@ class Layout:
         query = self.starts[rows][:, None] + np.arange(length)
         key = (first * size)[:, None] + np.arange(wide * size)
         units = self._units(rows, first, wide, (size, heads))
+        at = (query[:, 0], key[:, 0])
         if length > 1:
-            return Bucket(self._places(rows), len(rows), length, units, see_bTS=self._see(query, key, window))
+            return Bucket(self._places(rows), len(rows), length, units, see_bTS=self._see(query, key, window), at=at)
         bias = np.where(_sees(query, key, window), np.float32(0), -np.float32(np.inf))
         bias_N1S = torch.from_numpy(np.tile(bias, (heads, 1, 1))).to(self.device, self.pool.store.dtype)
-        return Bucket(self._places(rows), len(rows), 1, units, bias_N1S=bias_N1S)
+        return Bucket(self._places(rows), len(rows), 1, units, bias_N1S=bias_N1S, at=at)
 
     def _run(self, row: int, first: int) -> slice:
         """Return the token slots of a straight sequence from position `first` to its end."""

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hanok.core.errors import UsageError
 from hanok.engine.layout import Bucket, Layout, Row, Tiles
+from hanok.engine.past import Past, Wanted, distances, gather, scored
 from hanok.engine.pool import Pool
-from hanok.nn.context import PerSequence, Recurrence
-from hanok.ops.attention import BLOCK, exact_attention, plain_attention, tile_tokens
+from hanok.nn.context import Make, PerSequence, Read, Recurrence
+from hanok.ops.attention import (
+    BLOCK,
+    NOTHING,
+    PLAIN,
+    Scoring,
+    exact_attention,
+    plain_attention,
+    spread,
+    tile_tokens,
+)
 from hanok.ops.numerics import current
-
-
-class Past(NamedTuple):
-    """One layer of the pool, keys (G,N,D) and values (G,N,E); no values where they are the head of the keys."""
-
-    keys: Tensor
-    values: Tensor | None
-    v_dim: int
-
-    @property
-    def width(self) -> int:
-        """Return the bytes that one token takes."""
-        numbers = self.keys.shape[-1] + (0 if self.values is None else self.v_dim)
-        return self.keys.shape[0] * numbers * self.keys.element_size()
-
-    def run(self, slots: slice) -> tuple[Tensor, Tensor]:
-        """Return keys and values of consecutive token slots, in place."""
-        k = self.keys[:, slots]
-        return k, k[..., : self.v_dim] if self.values is None else self.values[:, slots]
 
 
 class Paged:
@@ -49,7 +40,19 @@ class Paged:
         self._places: dict[int, tuple[int, Tensor]] = {}
         self._tiles: dict[tuple[int | None, int, int], list[Tiles]] = {}
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None = None) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float,
+        window: int | None = None,
+        how: Scoring = PLAIN,
+    ) -> Tensor:
+        if how.see != "past":
+            raise UsageError("a mixer that sees the future cannot generate token by token")
         keys = self._store.k[layer]
         keys.index_copy_(1, self._writes, k[0].transpose(0, 1))
         values = self._store.v.get(layer)  # None: shared memory, where the value is the head of the key
@@ -57,7 +60,9 @@ class Paged:
             values.index_copy_(1, self._writes, v[0].transpose(0, 1))
         past = Past(keys, values, v.shape[-1])
         if current() == "exact":
-            return self._exact(q[0], past, scale, window)[None]
+            return self._exact(q[0], past, (scale, window, how))[None]
+        if not how.plain:
+            return scored(self._store, self._plan(past, window), (q, k, v), past, (scale, window, how))
         return self._fast((q, k, v), past, scale, window)
 
     def recur(self, layer: int, fn: Recurrence, x: Tensor, memory: PerSequence) -> Tensor:
@@ -74,12 +79,30 @@ class Paged:
         assert out is not None, "a step has rows"
         return out[None]
 
-    def _fast(self, new: tuple[Tensor, Tensor, Tensor], past: Past, scale: float, window: int | None) -> Tensor:
-        q, plan = new[0], (window, past.keys.shape[0], past.width)
+    def look(self, layer: int, x: Tensor, make: Make, read: Read) -> Tensor:
+        parts, end = [], 0
+        for row in self._layout.rows:
+            source, part = row.slot.source, slice(end, end + row.length)
+            end += row.length
+            if source is None:
+                raise UsageError("this model looks at a source sequence: the request needs one (source=...)")
+            if layer not in source.made:
+                source.made[layer] = make(source.states)
+            made = source.made[layer]
+            seen = torch.ones(1, source.states.shape[1], dtype=torch.bool, device=x.device)
+            parts.append(read(x[:, part], self.positions[:, part], made, seen))
+        return torch.cat(parts, 1)
+
+    def _plan(self, past: Past, window: int | None) -> list[Bucket]:
+        plan = (window, past.keys.shape[0], past.width)
         if plan not in self._buckets:
             self._buckets[plan] = self._layout.buckets(*plan)
+        return self._buckets[plan]
+
+    def _fast(self, new: tuple[Tensor, Tensor, Tensor], past: Past, scale: float, window: int | None) -> Tensor:
+        q = new[0]
         out: Tensor | None = None
-        for bucket in self._buckets[plan]:
+        for bucket in self._plan(past, window):
             at = bucket.tokens
             if bucket.units is None and not bucket.runs:  # a sequence's first chunk attends to itself alone
                 own = new if at is None else tuple(x.index_select(1, at) for x in new)
@@ -102,15 +125,16 @@ class Paged:
         if bucket.units is None:
             k, v = past.run(bucket.runs[0])
         else:
-            k, v = self._gather(past, bucket.units, self._store.page_size, (heads * b, -1))
+            k, v = gather(self._store, past, bucket.units, self._store.page_size, (heads * b, -1))
         if t == 1:
             y = _together(q[:, 0], k, v, bucket.bias_N1S, scale)
         else:
             y = plain_attention(q, k.unsqueeze(2), v.unsqueeze(2), bucket.see_bTS, scale)
         return y.view(heads, b, t, -1, y.shape[-1]).permute(1, 2, 0, 3, 4).reshape(b * t, -1, y.shape[-1])
 
-    def _exact(self, q_THD: Tensor, past: Past, scale: float, window: int | None) -> Tensor:
+    def _exact(self, q_THD: Tensor, past: Past, wanted: Wanted) -> Tensor:
         """Attend in the tiles and blocks of the exact layout, several sequences' tiles at a time."""
+        scale, window, how = wanted
         heads, d = past.keys.shape[0], q_THD.shape[-1]
         group = q_THD.shape[1] // heads
         if (window, group, heads) not in self._tiles:
@@ -123,22 +147,18 @@ class Paged:
         out = q_THD.new_empty(heads, count, tokens * group, past.v_dim)
         for part in self._tiles[window, group, heads]:
             queries = q if part.tiles is None else q.index_select(1, part.tiles)
-            k, v = self._gather(past, part.units, BLOCK, (heads * part.count, -1, BLOCK))
+            k, v = gather(self._store, past, part.units, BLOCK, (heads * part.count, -1, BLOCK))
             see = part.see_mTS.expand(heads, -1, -1, -1).flatten(0, 1)
-            y = exact_attention(queries.flatten(0, 1), k, v, see, scale).view(heads, part.count, -1, past.v_dim)
+            extra = NOTHING
+            if not how.plain:
+                extra = spread(how, distances(part.at, tokens, see.shape[-1], q.device), heads)
+            y = exact_attention(queries.flatten(0, 1), k, v, see, scale, extra).view(heads, part.count, -1, past.v_dim)
             if part.tiles is None:
                 out = y
             else:
                 out.index_copy_(1, part.tiles, y)
         out = out.view(heads, count, tokens, group, -1).permute(1, 2, 0, 3, 4).reshape(count * tokens, -1, past.v_dim)
         return out.index_select(0, places)
-
-    def _gather(self, past: Past, units: Tensor, size: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Return units of `size` tokens as keys (*shape, D) and values (*shape, E)."""
-        k = self._store.gather(past.keys, units, size, "k").view(*shape, past.keys.shape[-1])
-        if past.values is None:
-            return k, k[..., : past.v_dim]
-        return k, self._store.gather(past.values, units, size, "v").view(*shape, past.v_dim)
 
 
 def _together(q_NrD: Tensor, k_NSD: Tensor, v_NSE: Tensor, bias_N1S: Tensor | None, scale: float) -> Tensor:

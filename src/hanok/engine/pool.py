@@ -23,6 +23,14 @@ class PoolFull(HanokError):
 
 
 @dataclass(slots=True, eq=False)
+class Read:
+    """What an encoder read for a sequence, (1,S,D), and what each layer made of it to look at."""
+
+    states: Tensor
+    made: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
 class Slot:
     """One sequence's share of a pool: its row, its pages in order, and how many tokens they hold."""
 
@@ -32,6 +40,7 @@ class Slot:
     straight: bool = True  # the pages are consecutive, so that their tokens are one plain view
     claim: range = range(0)  # where the next pages should be, for that
     snapshots: dict[int, list[Tensor]] = field(default_factory=dict)
+    source: Read | None = None
 
 
 class Pool:
@@ -101,6 +110,7 @@ class Pool:
         heapq.heappush(self._rows, slot.row)
         slot.row, slot.length = -1, 0
         slot.snapshots.clear()
+        slot.source = None
 
     def append(self, slot: Slot, tokens: int) -> None:
         """Lengthen a sequence by `tokens`, whose memory the next forward writes; `PoolFull` changes nothing."""
@@ -126,7 +136,7 @@ class Pool:
             self._pages.share(page)
             self._push(twin, page)
         self.store.copy_row(slot.row, twin.row)
-        twin.length, twin.snapshots = slot.length, dict(slot.snapshots)
+        twin.length, twin.snapshots, twin.source = slot.length, dict(slot.snapshots), slot.source
         return twin
 
     def snapshot(self, slot: Slot) -> int:

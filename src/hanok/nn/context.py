@@ -9,10 +9,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hanok.ops.attention import causal_see, exact_causal_attention, plain_attention
+from hanok.core.errors import UsageError
+from hanok.ops.attention import (
+    PLAIN,
+    Scoring,
+    exact_whole_attention,
+    plain_attention,
+    scored_attention,
+    seen_within,
+)
 from hanok.ops.numerics import current
 
 Recurrence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Made = tuple[Tensor, ...]
+Make = Callable[[Tensor], Made]
+Read = Callable[[Tensor, Tensor, Made, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,17 @@ class Context(Protocol):
 
     positions: Tensor
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None = None) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float,
+        window: int | None = None,
+        how: Scoring = PLAIN,
+    ) -> Tensor:
         """Attend from q (B,T,H,D) over this and all earlier tokens' k (B,T,G,D), v (B,T,G,E); return (B,T,H,E).
 
         A token at position p sees positions p - window < s <= p (all s <= p without a window).
@@ -57,30 +78,66 @@ class Context(Protocol):
         """Run fn(x (b,n,D), state (b,*shape)) -> (y (b,n,E), state) along x (B,T,D); return y (B,T,E)."""
         ...
 
+    def look(self, layer: int, x: Tensor, make: Make, read: Read) -> Tensor:
+        """Look from x (B,T,D) at the sequence that an encoder has read; return (B,T,E).
+
+        make(states (b,S,D)) -> tensors (b,S,...) is called once for a sequence, and what it returned kept;
+        read(x (b,T,D), positions (b,T), made, seen (b,S) bool) -> (b,T,E), where padding is not seen.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an encoder read: its states (B,S,D), and which of them (B,S) are tokens rather than padding."""
+
+    states: Tensor
+    seen: Tensor
+
 
 class Dense:
     """Whole sequences at once: training and scoring.
 
     `segments` (B,T) numbers the documents packed into a row; attention and states then stop at their borders.
+    `source` is what cross-attention looks at.
     """
 
-    def __init__(self, tokens: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> None:
-        batch, length = tokens.shape
+    def __init__(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        source: Source | None = None,
+    ) -> None:
+        batch, length = tokens.shape[:2]
         if positions is None:
             positions = torch.arange(length, device=tokens.device).expand(batch, length)
-        self.positions = positions
-        self.segments = segments
-        self._masks: dict[int | None, Tensor | None] = {}
+        self.positions, self.segments, self.source = positions, segments, source
+        self._masks: dict[tuple[int | None, str], Tensor] = {}
+        self._distance: Tensor | None = None
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None = None) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float,
+        window: int | None = None,
+        how: Scoring = PLAIN,
+    ) -> Tensor:
         if current() == "fast":
-            return plain_attention(q, k, v, self._see(window), scale)
+            if how.plain and how.see == "past":
+                free = window is None and self.segments is None
+                return plain_attention(q, k, v, None if free else self._see(window, how), scale)
+            return scored_attention((q, k, v), self._distances(), self._see(window, how), scale, how)
         if self.segments is None:
-            return exact_causal_attention(q, k, v, scale, window)
+            return exact_whole_attention((q, k, v), scale, window, how)
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         for row, start, stop in _documents(self.segments):
             part = (slice(row, row + 1), slice(start, stop))
-            out[part] = exact_causal_attention(q[part], k[part], v[part], scale, window)
+            out[part] = exact_whole_attention((q[part], k[part], v[part]), scale, window, how)
         return out
 
     def recur(self, layer: int, fn: Recurrence, x: Tensor, memory: PerSequence) -> Tensor:
@@ -91,17 +148,27 @@ class Dense:
             parts[row].append(fn(x[row : row + 1, start:stop], _zeros(memory, 1, x.device))[0])
         return torch.cat([torch.cat(row, 1) for row in parts])
 
-    def _see(self, window: int | None) -> Tensor | None:
-        """Return the mask of these sequences, made once for all layers; None stands for plain causal."""
-        if window not in self._masks:
-            see = None
-            if window is not None or self.segments is not None:
-                at = torch.arange(self.positions.shape[1], device=self.positions.device)
-                see = causal_see(at, at, window)[None]
-                if self.segments is not None:
-                    see = see & (self.segments.unsqueeze(-1) == self.segments.unsqueeze(-2))
-            self._masks[window] = see
-        return self._masks[window]
+    def look(self, layer: int, x: Tensor, make: Make, read: Read) -> Tensor:
+        if self.source is None:
+            raise UsageError("this model looks at a source sequence: give one (source=...)")
+        return read(x, self.positions, make(self.source.states), self.source.seen)
+
+    def _distances(self) -> Tensor:
+        """Return how far before each query each key lies (1,T,T), within a document."""
+        if self._distance is None:
+            at = torch.arange(self.positions.shape[1], device=self.positions.device)
+            self._distance = (at[:, None] - at)[None]
+        return self._distance
+
+    def _see(self, window: int | None, how: Scoring) -> Tensor:
+        """Return the mask of these sequences, made once for all layers."""
+        plan = (window, how.see)
+        if plan not in self._masks:
+            see = seen_within(self._distances(), window, how.see)
+            if self.segments is not None:
+                see = see & (self.segments.unsqueeze(-1) == self.segments.unsqueeze(-2))
+            self._masks[plan] = see
+        return self._masks[plan]
 
 
 def _zeros(memory: PerSequence, batch: int, device: torch.device) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 from hanok.ops.numerics import current
 
 TILE = 32  # rows per product in exact mode: one decode step of 32 sequences fills it
+NARROW = 16  # outputs below which kernels for odd shapes take over, whose bits depend on where their operands lie
+ALIGNED = 64  # bytes: what an allocation gives, and a view or a mapped file may not
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -31,18 +33,22 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_NK: Tensor, weight_MK: Tensor) -> Tensor:
         ctx.save_for_backward(x_NK, weight_MK)
-        n = x_NK.shape[0]
+        n, outputs = x_NK.shape[0], weight_MK.shape[0]
         whole = -(-n // TILE) * TILE
-        if n != whole or not x_NK.is_contiguous():
+        if n != whole or not _placed(x_NK):
             padded = x_NK.new_zeros(whole, x_NK.shape[1])
             padded[:n] = x_NK
         else:
             padded = x_NK
+        if outputs < NARROW:
+            weight_MK = F.pad(weight_MK, (0, 0, 0, NARROW - outputs))
+        elif not _placed(weight_MK):
+            weight_MK = weight_MK.clone(memory_format=torch.contiguous_format)
         weight_KM = weight_MK.t()
         out = x_NK.new_empty(whole, weight_MK.shape[0])
         for tile, part in zip(padded.split(TILE), out.split(TILE), strict=True):
             torch.mm(tile, weight_KM, out=part)
-        return out[:n]
+        return out[:n, :outputs]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -51,3 +57,8 @@ class _Tiled(torch.autograd.Function):
         grad_x = grad_NM @ weight_MK if ctx.needs_input_grad[0] else None
         grad_w = grad_NM.t() @ x_NK if ctx.needs_input_grad[1] else None
         return grad_x, grad_w
+
+
+def _placed(x: Tensor) -> bool:
+    """Say whether a tensor lies in one piece, from an address that kernels take as aligned."""
+    return x.is_contiguous() and x.data_ptr() % ALIGNED == 0
