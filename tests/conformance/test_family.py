@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,66 +15,61 @@ from safetensors.torch import load_file, save_file
 
 from hanok.core.errors import UsageError
 from hanok.model.config import ModelConfig
+from hanok.engine.engine import Engine
+from hanok.engine.local import LLM
+from hanok.engine.request import Request
 from hanok.model.families import FAMILIES
+from hanok.model.families.rule import DROP, TIED, expand
 from hanok.model.model import Model
-from hanok.model.size import count
-from hanok.model.weights import TokenIds, load_model, read_token_ids, save_model
+from hanok.model.size import count, stored
+from hanok.model.weights import TokenIds, load_model, read_tensors, read_token_ids, save_model
 
-BASE: dict[str, Any] = {
-    "vocab_size": 101,
-    "hidden_size": 48,
-    "intermediate_size": 77,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
+# One file of cases per family: `cases/family_<model_type>.py` with a list CASES of config keys (what each case changes),
+# BASE (what all share), and where it matters MODEL (the transformers class) and TOLERANCE.
+FOUND = {
+    file.stem.removeprefix("family_"): runpy.run_path(str(file))
+    for file in sorted((Path(__file__).parent / "cases").glob("family_*.py"))
 }
-LLAMA3 = {
-    "rope_theta": 5e5,
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
-CASES: dict[str, list[dict[str, Any]]] = {
-    "llama": [
-        {},
-        {"tie_word_embeddings": True},
-        {"attention_bias": True, "mlp_bias": True, "head_dim": 24},
-        {"num_key_value_heads": 4, "rms_norm_eps": 1e-5},
-        {"rope_parameters": LLAMA3},
-        {"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 2.0}},
-    ]
-}
-PARAMS = [(family, case) for family, cases in CASES.items() for case in cases]
+PARAMS = [(family, case) for family, found in FOUND.items() for case in found["CASES"]]
+VOCAB = 101
 
 
-def reference(family: str, case: dict[str, Any]) -> Any:
+def theirs_of(family: str, case: dict[str, Any]) -> Any:
+    """Return a tiny random model of the reference library, in which every tensor matters."""
     torch.manual_seed(1)
-    config = transformers.AutoConfig.for_model(family, **(BASE | case))
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    found = FOUND[family]
+    config = transformers.AutoConfig.for_model(family, **({"vocab_size": VOCAB} | found["BASE"] | case))
+    if "MODEL" in found:
+        model = getattr(transformers, found["MODEL"])(config).eval()
+    else:
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():  # biases and gains start at 0 and 1: make each of them matter
         parameter.data.add_(torch.randn_like(parameter) * 0.05)
     return model
 
 
+def logits_of(model: Any, family: str, tokens: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = model(tokens, **FOUND[family].get("CALL", {})).logits
+    return out
+
+
 def test_every_family_has_a_case() -> None:
-    assert set(CASES) == set(FAMILIES)
+    assert set(FOUND) == set(FAMILIES)
 
 
 @pytest.mark.parametrize(("family", "case"), PARAMS, ids=str)
 @torch.no_grad()
 def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Path) -> None:
-    theirs, tokens = reference(family, case), torch.randint(0, 101, (2, 60))
+    theirs, tokens = theirs_of(family, case), torch.randint(0, VOCAB, (2, 60))
+    tolerance = FOUND[family].get("TOLERANCE", 1e-4)
     theirs.save_pretrained(tmp_path / "theirs")
     ours = load_model(tmp_path / "theirs")
-    want = theirs(tokens).logits
-    torch.testing.assert_close(ours(tokens), want, rtol=0, atol=1e-4)
+    want = logits_of(theirs, family, tokens)
+    torch.testing.assert_close(ours(tokens), want, rtol=0, atol=tolerance)
     save_model(ours, tmp_path / "ours", TokenIds(1, (2, 3), 0))
-    back, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert type(back) is type(theirs) and not info["missing_keys"] and not info["unexpected_keys"]
-    torch.testing.assert_close(back(tokens).logits, want, rtol=0, atol=1e-5)
+    back, info = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    torch.testing.assert_close(logits_of(back.eval(), family, tokens), want, rtol=0, atol=1e-5)
     again = load_model(tmp_path / "ours")
     assert again.config == ours.config and read_token_ids(tmp_path / "ours") == TokenIds(1, (2, 3), 0)
     for (name, a), b in zip(ours.state_dict().items(), again.state_dict().values(), strict=True):
@@ -82,30 +78,65 @@ def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Pat
 
 
 @pytest.mark.parametrize(("family", "case"), PARAMS, ids=str)
-def test_version_4_keys_read_the_same(family: str, case: dict[str, Any], tmp_path: Path) -> None:
-    theirs = reference(family, case)
+def test_no_key_of_the_config_is_lost(family: str, case: dict[str, Any], tmp_path: Path) -> None:
+    theirs = theirs_of(family, case | {"initializer_range": 0.0123})
+    theirs.save_pretrained(tmp_path / "theirs")
+    ids = read_token_ids(tmp_path / "theirs")
+    save_model(load_model(tmp_path / "theirs"), tmp_path / "ours", ids)
+    back = transformers.AutoConfig.from_pretrained(tmp_path / "ours").to_dict()
+    for key, value in theirs.config.to_dict().items():
+        assert key in ("_name_or_path", "transformers_version") or back[key] == value, key
+
+
+@pytest.mark.parametrize(("family", "case"), PARAMS, ids=str)
+@torch.no_grad()
+def test_greedy_tokens_equal_through_the_engine(family: str, case: dict[str, Any], tmp_path: Path) -> None:
+    if not FOUND[family].get("GENERATES", True):
+        pytest.skip("this family does not generate text")
+    theirs = theirs_of(family, case)
     theirs.save_pretrained(tmp_path)
-    new = json.loads((tmp_path / "config.json").read_text())
-    old = {key: value for key, value in new.items() if key not in ("rope_parameters", "dtype")}
-    rope = dict(new["rope_parameters"])
-    old |= {"rope_theta": rope.pop("rope_theta"), "torch_dtype": "float32"}
-    old["rope_scaling"] = None if rope == {"rope_type": "default"} else rope
-    assert FAMILIES[family].read_config(old) == FAMILIES[family].read_config(new)
-    if old["rope_scaling"]:
-        old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
+    llm = LLM.load(tmp_path)
+    prompt = torch.randint(4, VOCAB, (9,)).tolist()
+    kept = list(prompt)
+    for _ in range(64 if FOUND[family].get("CACHED", True) else 24):
+        kept.append(int(logits_of(theirs, family, torch.tensor([kept]))[0, -1].argmax()))
+    request = Request(prompt, max_tokens=len(kept) - len(prompt), temperature=0.0, ignore_eos=True)
+    out = Engine(llm, numerics="fast").generate([request])[0]
+    assert out.tokens == kept[len(prompt) :]
+
+
+@pytest.mark.parametrize("family", sorted(FOUND))
+def test_version_4_keys_read_the_same(family: str, tmp_path: Path) -> None:
+    for case in FOUND[family]["CASES"]:
+        theirs_of(family, case).save_pretrained(tmp_path)
+        new = json.loads((tmp_path / "config.json").read_text())
+        if "rope_parameters" not in new or "rope_theta" not in new["rope_parameters"]:
+            continue
+        old = {key: value for key, value in new.items() if key not in ("rope_parameters", "dtype")}
+        rope = dict(new["rope_parameters"])
+        old |= {"rope_theta": rope.pop("rope_theta"), "torch_dtype": "float32"}
+        old["rope_scaling"] = None if rope == {"rope_type": "default"} else rope
         assert FAMILIES[family].read_config(old) == FAMILIES[family].read_config(new)
+        if old["rope_scaling"]:
+            old["rope_scaling"]["type"] = old["rope_scaling"].pop("rope_type")
+            assert FAMILIES[family].read_config(old) == FAMILIES[family].read_config(new)
 
 
-@pytest.mark.parametrize("family", sorted(CASES))
+@pytest.mark.parametrize("family", sorted(FOUND))
 def test_every_rule_is_used(family: str, tmp_path: Path) -> None:
     """A name in the table that no model of the family has would be a wrong name."""
-    used = set()
-    for case in CASES[family]:
-        names = list(reference(family, case).state_dict())
-        for rule in FAMILIES[family].weights:
-            if rule.op == "drop" or any(name == rule.theirs.replace("{l}", "0") for name in names):
-                used.add(rule)
-    assert used == set(FAMILIES[family].weights)
+    unused = {rule for rule in FAMILIES[family].weights if rule.op is not DROP}
+    for case in FOUND[family]["CASES"]:
+        theirs_of(family, case).save_pretrained(tmp_path)
+        names = {name for name, _ in read_tensors(tmp_path)}
+        model = load_model(tmp_path)
+        shapes = {name: tensor.shape for name, tensor in stored(model).items()}
+        for rule in list(unused):
+            pieces, ignored = expand([rule], model.config, shapes)
+            if names & set(pieces) or (rule.op is TIED and ignored):
+                unused.discard(rule)
+    older = FOUND[family].get("OLDER", ())
+    assert {rule.theirs for rule in unused} == set(older)
 
 
 @pytest.mark.parametrize("preset", ["rglru-tiny", "griffin-tiny"])
@@ -168,7 +199,7 @@ def retensor(path: Path, add: dict[str, torch.Tensor], drop: str = "") -> None:
     ],
 )
 def test_bad_directories_are_refused_by_name(change: Any, message: str, tmp_path: Path) -> None:
-    reference("llama", {}).save_pretrained(tmp_path / "good")
+    theirs_of("llama", {}).save_pretrained(tmp_path / "good")
     shutil.copytree(tmp_path / "good", tmp_path / "bad")
     load_model(tmp_path / "bad")
     change(tmp_path / "bad")
@@ -177,7 +208,7 @@ def test_bad_directories_are_refused_by_name(change: Any, message: str, tmp_path
 
 
 def test_a_shard_index_cannot_point_outside(tmp_path: Path) -> None:
-    reference("llama", {}).save_pretrained(tmp_path)
+    theirs_of("llama", {}).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../x.safetensors"}}))
     with pytest.raises(UsageError, match="not a file of this directory"):

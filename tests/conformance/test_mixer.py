@@ -1,7 +1,9 @@
-"""What every mixer inherits: drop a file in `nn/mixer/` with a case here, and these run on it."""
+"""What every mixer inherits: drop a file in `nn/mixer/` and its cases in `cases/`, and these run on it."""
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +16,10 @@ from hanok.nn.context import Dense, PerSequence, PerToken
 from hanok.nn.mixer import MIXERS
 from hanok.ops.numerics import numerics
 
+# One file of cases per mixer: `cases/mixer_<kind>.py` with a list CASES of specs.
 CASES: dict[str, list[dict[str, Any]]] = {
-    "gqa": [
-        {"kind": "gqa", "heads": 4, "kv_heads": 2},
-        {"kind": "gqa", "heads": 4, "window": 5},
-        {"kind": "gqa", "heads": 4, "kv_heads": 1, "head_dim": 6, "bias": "all"},
-        {"kind": "gqa", "heads": 2, "position": "none"},
-    ],
-    "rglru": [{"kind": "rglru"}, {"kind": "rglru", "width": 24, "conv": 2}],
+    file.stem.removeprefix("mixer_"): runpy.run_path(str(file))["CASES"]
+    for file in sorted((Path(__file__).parent / "cases").glob("mixer_*.py"))
 }
 HYBRID = [CASES["gqa"][0], CASES["rglru"][0], CASES["gqa"][1]]
 STACKS = [[case] for cases in CASES.values() for case in cases] + [HYBRID]

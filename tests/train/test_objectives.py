@@ -176,12 +176,12 @@ class Fixed:
     """A policy whose log-probs are given: two tokens, of which the target has the probability asked for."""
 
     def __init__(self, logp: Tensor) -> None:
-        self.logits = torch.stack([logp, torch.log1p(-logp.exp())], -1)
+        self.table = torch.stack([logp, torch.log1p(-logp.exp())], -1)
 
     def hidden(self, tokens: Tensor, ctx: Any = None) -> Tensor:
-        return self.logits
+        return self.table
 
-    def head(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         return hidden
 
 

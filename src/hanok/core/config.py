@@ -120,6 +120,16 @@ def spec_type(registry: Registry[Any]) -> Any:
     return Annotated[pydantic.SerializeAsAny[PartConfig], pydantic.BeforeValidator(read)]
 
 
+def optional_spec(registry: Registry[Any]) -> Any:
+    """Return the field type of `spec_type` for a part that may be left out (`None`)."""
+    part = pydantic.TypeAdapter(spec_type(registry))
+
+    def read(value: Any) -> PartConfig | None:
+        return None if value is None else part.validate_python(value)
+
+    return Annotated[pydantic.SerializeAsAny[PartConfig] | None, pydantic.BeforeValidator(read)]
+
+
 def _explain(cls: type[Config], error: pydantic.ValidationError, where: str) -> str:
     lines = []
     for item in error.errors():

@@ -175,7 +175,7 @@ class Engine:
                 last.append(end - 1)
         if len(last) < tokens.shape[1]:
             hidden = hidden[last]
-        return ready, model.head(hidden)
+        return ready, model.logits(hidden)
 
     def _draw(self, ready: list[Sequence], raw_NV: Tensor) -> list[Event]:
         """Choose each sequence's next token and pass it on."""

@@ -98,7 +98,7 @@ class LLM:
             targets = tokens[:, 1:].reshape(-1, 1).to(self.model.device)
             rows = max(1, SLAB // self.config.vocab)
             pairs = zip(hidden.split(rows), targets.split(rows), strict=True)
-            parts = [log_probs(self.model.head(h)).gather(-1, t) for h, t in pairs]
+            parts = [log_probs(self.model.logits(h)).gather(-1, t) for h, t in pairs]
         return torch.cat(parts).view(tokens.shape[0], tokens.shape[1] - 1)
 
     def generate(

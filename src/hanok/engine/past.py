@@ -61,7 +61,8 @@ def scored(
         if bucket.units is None and not bucket.runs:  # a sequence's first chunk attends to itself alone
             out[0, at] = _attend((q, new[1][:, at], new[2][:, at]), bucket, wanted).flatten(0, 1)
         elif bucket.units is None:
-            first_query, first_key = bucket.at or ()
+            assert bucket.at is not None
+            first_query, first_key = bucket.at
             for row, run in enumerate(bucket.runs):
                 own = Bucket(None, 1, bucket.queries, at=(first_query[row : row + 1], first_key[row : row + 1]))
                 k, v = (x.transpose(0, 1)[None] for x in past.run(run))

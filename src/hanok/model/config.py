@@ -7,42 +7,44 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from hanok.core.config import Config, spec_type
+from hanok.core.config import Config, optional_spec, spec_type
 from hanok.core.errors import UsageError, suggest
+from hanok.model.wiring import Wiring
+from hanok.nn.cross import CROSSES
+from hanok.nn.embed import EmbedConfig
 from hanok.nn.ffn import FFNS
+from hanok.nn.head import HeadConfig
 from hanok.nn.mixer import MIXERS
 from hanok.nn.norm import NORMS
 from hanok.nn.norm.rmsnorm import RMSNorm
 
 
 class BlockConfig(Config):
-    """One layer template: a mixer, a feed-forward network, their norm, and how the residual stream is wired."""
+    """One layer template: a mixer, a feed-forward network (or none), their norm, and how the residual stream is wired.
+
+    `cross` looks at what the model's encoder read; `residual` multiplies each branch before it is added.
+    """
 
     mixer: spec_type(MIXERS)  # type: ignore[valid-type]
-    ffn: spec_type(FFNS)  # type: ignore[valid-type]
+    ffn: optional_spec(FFNS) = None  # type: ignore[valid-type]
+    cross: optional_spec(CROSSES) = None  # type: ignore[valid-type]
     norm: spec_type(NORMS) = RMSNorm.Config()  # type: ignore[valid-type]
-    wiring: Literal["pre"] = "pre"
+    wiring: Wiring = "pre"
+    residual: float = 1.0
 
     def resolve(self, dim: int) -> BlockConfig:
         """Return the template with defaults that depend on the width filled in."""
-        return self.model_copy(update={"mixer": self.mixer.resolve(dim), "ffn": self.ffn.resolve(dim)})
+        parts = {"mixer": self.mixer, "ffn": self.ffn, "cross": self.cross}
+        return self.model_copy(update={name: part.resolve(dim) for name, part in parts.items() if part is not None})
 
 
-class ModelConfig(Config):
-    """A decoder: layer i is the template `layers[pattern[i % len(pattern)]]`.
+class StackConfig(Config):
+    """Layers one above the other: layer i is `layers[pattern[i % len(pattern)]]`; `norm` ends the stack."""
 
-    `context` is the longest sequence the model is meant for, `embeddings` says whether input and output share one
-    matrix.
-    """
-
-    vocab: int = pydantic.Field(gt=0)
-    dim: int = pydantic.Field(gt=0)
     depth: int = pydantic.Field(gt=0)
     layers: dict[str, BlockConfig]
     pattern: tuple[str, ...] = ("block",)
-    norm: spec_type(NORMS) = RMSNorm.Config()  # type: ignore[valid-type]
-    context: int = pydantic.Field(default=2048, gt=0)
-    embeddings: Literal["tied", "untied"] = "untied"
+    norm: optional_spec(NORMS) = RMSNorm.Config()  # type: ignore[valid-type]
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -51,13 +53,38 @@ class ModelConfig(Config):
         unknown = sorted(set(self.pattern) - set(self.layers))
         if unknown:
             raise ValueError(f"pattern names {unknown}, but the layer templates are {sorted(self.layers)}")
-        # Still under construction: defaults become numbers here, so that equal models have equal configs.
-        object.__setattr__(self, "layers", {name: block.resolve(self.dim) for name, block in self.layers.items()})
         return self
 
     def block(self, layer: int) -> BlockConfig:
         """Return the template of a layer."""
         return self.layers[self.pattern[layer % len(self.pattern)]]
+
+
+class ModelConfig(StackConfig):
+    """A stack of layers between an embedding and a head: a decoder, an encoder, or a decoder with an `encoder`.
+
+    `context` is the longest sequence the model is meant for, `embeddings` says whether input and output share one
+    matrix. What an encoder's layers see is their mixers' affair (`see: all`).
+    """
+
+    vocab: int = pydantic.Field(gt=0)
+    dim: int = pydantic.Field(gt=0)
+    context: int = pydantic.Field(default=2048, gt=0)
+    embeddings: Literal["tied", "untied"] = "untied"
+    embed: EmbedConfig = EmbedConfig()
+    head: HeadConfig | None = HeadConfig()
+    encoder: StackConfig | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _resolve(self) -> Self:
+        # Still under construction: defaults become numbers here, so that equal models have equal configs.
+        object.__setattr__(self, "layers", {name: block.resolve(self.dim) for name, block in self.layers.items()})
+        if self.encoder is not None:
+            layers = {name: block.resolve(self.dim) for name, block in self.encoder.layers.items()}
+            object.__setattr__(self, "encoder", self.encoder.model_copy(update={"layers": layers}))
+        if self.embeddings == "tied" and self.head is None:
+            raise ValueError("a model without a head shares no matrix with it: embeddings must be 'untied'")
+        return self
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:

@@ -7,7 +7,6 @@ from torch import nn
 
 from hanok.core.rng import Streams
 from hanok.nn.linear import Linear
-from hanok.nn.mixer.rglru import RGLRU
 
 RESIDUAL = ("o", "down", "out")  # the last projection of a branch writes into the residual stream
 
@@ -26,7 +25,7 @@ def initialise(model: nn.Module, seed: int) -> None:
                 if name.rpartition(".")[2] in RESIDUAL:
                     deviation /= (2 * depth) ** 0.5
                 _normal(module.weight, deviation, generator)
-            elif isinstance(module, RGLRU):
+            elif hasattr(module, "reset"):  # parts with weights that are no matrices know how they start
                 module.reset(generator)
         # Last, so that tied embeddings end with the scale of an embedding whose products are logits.
         embedding = model.get_submodule("embed")

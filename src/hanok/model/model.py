@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hanok.core.errors import UsageError
 from hanok.model.block import Block
-from hanok.model.config import ModelConfig
+from hanok.model.config import ModelConfig, StackConfig
 from hanok.model.init import initialise
-from hanok.nn.context import Context, Dense, Memory
+from hanok.nn.context import Context, Dense, Memory, Source
+from hanok.nn.embed import Embed
+from hanok.nn.head import Transform
 from hanok.nn.linear import Linear
 from hanok.nn.norm import NORMS
 
@@ -19,38 +21,69 @@ from hanok.nn.norm import NORMS
 class Model(nn.Module):
     """A stack of blocks between an embedding and a head; what differs between architectures is in the config.
 
-    `model(tokens)` takes whole sequences, tokens (B,T) int64 -> logits (B,T,V). A program that holds memories passes
-    its own context.
+    `model(tokens)` takes whole sequences, tokens (B,T) int64 -> logits (B,T,V); with an encoder, `source` (B,S) are the
+    tokens that it reads. A program that holds memories passes its own context.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0, device: str | torch.device = "cpu") -> None:
         super().__init__()
         self.config = config
+        self.origin: dict[str, Any] = {}  # the config.json that it was read from: keys that we do not use are kept
         with torch.device(device):
-            self.embed = nn.Embedding(config.vocab, config.dim)
+            self.embed = Embed(config.embed, config.vocab, config.dim)
             try:
-                self.blocks = nn.ModuleList(Block(config.block(i), config.dim, i) for i in range(config.depth))
+                self.blocks = stack(config, config.dim)
+                self.encoder = Encoder(config.encoder, config.dim) if config.encoder else None
             except ValueError as error:
                 raise UsageError(f"this model cannot be built: {error}") from None
-            self.norm = NORMS[config.norm.kind](config.norm, config.dim)
-            self.head = Linear(config.dim, config.vocab)
-        if config.embeddings == "tied":
-            self.head.weight = self.embed.weight
+            self.norm = NORMS[config.norm.kind](config.norm, config.dim) if config.norm else None
+            head = config.head
+            self.transform = Transform(head.transform, config.dim) if head and head.transform else None
+            width = self.transform.width if self.transform else config.dim
+            self.head = Linear(width, config.vocab, bias=head.bias == "all") if head else None
+        self.tie()
         if torch.device(device).type != "meta":
             initialise(self, seed)
 
-    def forward(self, tokens: Tensor, ctx: Context | None = None) -> Tensor:
-        logits: Tensor = self.head(self.hidden(tokens, ctx))
-        return logits
+    def tie(self) -> None:
+        """Let the head use the embedding's matrix, if the config says so."""
+        if self.config.embeddings == "tied":
+            assert self.head is not None
+            if self.head.weight.shape != self.embed.weight.shape:
+                raise UsageError("tied embeddings need a head as wide as the table: see embed.width, head.transform")
+            self.head.weight = self.embed.weight
 
-    def hidden(self, tokens: Tensor, ctx: Context | None = None) -> Tensor:
-        """Return the normalised last hidden states (B,T,dim), of which `head` makes logits."""
-        context = Dense(tokens) if ctx is None else ctx
-        x = self.embed(tokens)
+    def forward(self, tokens: Tensor, ctx: Context | None = None, *, source: Tensor | None = None) -> Tensor:
+        return self.logits(self.hidden(tokens, ctx, source=source))
+
+    def hidden(self, tokens: Tensor, ctx: Context | None = None, *, source: Tensor | None = None) -> Tensor:
+        """Return the normalised last hidden states (B,T,dim), of which `logits` makes logits."""
+        if ctx is None:
+            ctx = Dense(tokens, source=None if source is None else self.encode(source))
+        x = self.embed(tokens, ctx.positions)
         for block in self.blocks:
-            x = block(x, context)
-        out: Tensor = self.norm(x)
+            x = block(x, ctx)
+        out: Tensor = x if self.norm is None else self.norm(x)
         return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits (..., V) of last hidden states (..., dim)."""
+        if self.head is None or self.config.head is None:
+            raise UsageError("this model has no head: it gives hidden states, not logits")
+        x = hidden if self.transform is None else self.transform(hidden)
+        logits: Tensor = self.head(x)
+        if self.config.head.scale != 1.0:
+            logits = logits * self.config.head.scale
+        cap = self.config.head.softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def encode(self, source: Tensor, seen: Tensor | None = None) -> Source:
+        """Run the encoder over source tokens (B,S), of which `seen` (B,S) bool tells tokens from padding."""
+        if self.encoder is None:
+            raise UsageError("this model has no encoder: it reads no source")
+        ctx = Dense(source, segments=None if seen is None else (~seen).long())
+        states = self.encoder(self.embed(source, ctx.positions), ctx)
+        return Source(states, torch.ones_like(source, dtype=torch.bool) if seen is None else seen)
 
     def memory(self) -> list[Memory]:
         """Return what each layer keeps of the past."""
@@ -65,3 +98,28 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Return where the weights are."""
         return self.embed.weight.device
+
+
+class Encoder(nn.Module):
+    """A second stack, which reads the source."""
+
+    def __init__(self, config: StackConfig, dim: int) -> None:
+        super().__init__()
+        self.blocks = stack(config, dim)
+        self.norm = NORMS[config.norm.kind](config.norm, dim) if config.norm else None
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        for block in self.blocks:
+            x = block(x, ctx)
+        return x if self.norm is None else self.norm(x)
+
+
+def stack(config: StackConfig, dim: int) -> nn.ModuleList:
+    """Return the blocks of a stack; position schemes that a stack shares are built by its first layer."""
+    blocks = [Block(config.block(layer), dim, layer) for layer in range(config.depth)]
+    shared: dict[str, nn.Module] = {}
+    for block in blocks:
+        position = getattr(block.mixer, "position", None)
+        if isinstance(position, nn.Module) and getattr(position, "shared", False):
+            block.mixer.position = shared.setdefault(block.mixer.config.position.digest(), position)
+    return nn.ModuleList(blocks)

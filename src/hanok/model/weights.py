@@ -20,6 +20,7 @@ from hanok.model.config import ModelConfig
 from hanok.model.families import FAMILIES
 from hanok.model.families.table import Family
 from hanok.model.model import Model
+from hanok.model.place import Places
 from hanok.model.size import stored
 from hanok.nn.linear import FORMATS, Linear, swap
 
@@ -31,6 +32,7 @@ WEIGHTS, INDEX, CONFIG, GENERATION = (
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 SHARD_BYTES = 5 * 10**9
+OWN = ("quantization_config", "dtype", "torch_dtype")  # keys that say how the numbers were stored: never kept
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,9 @@ def save_model(model: Model, path: Path, ids: TokenIds | None = None, *, shard_b
     """
     path.mkdir(parents=True, exist_ok=True)
     ids = ids or TokenIds()
-    family, config = _describe(model.config)
     tensors = stored(model)
-    if model.config.embeddings == "tied":
-        tensors.pop("head.weight", None)
-    named = {family.their_name(name) if family else name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    _write_shards(named, path, shard_bytes)
+    family, config = _describe(model, _shapes(model))
+    _write_shards(Places(family, model.config, _shapes(model)).give_out(tensors), path, shard_bytes)
     eos = list(ids.eos) if len(ids.eos) > 1 else (ids.eos[0] if ids.eos else None)
     special = {"bos_token_id": ids.bos, "eos_token_id": eos, "pad_token_id": ids.pad}
     dtype = str(model.dtype).removeprefix("torch.")
@@ -80,31 +79,10 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     family, config = read_architecture(theirs, path)
     model = Model(config, device="meta")
     _unpack_formats(model, theirs)
-    tied = config.embeddings == "tied"
-    wanted = stored(model)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in read_tensors(path):
-        try:
-            ours = family.our_name(name, tied=tied) if family else name
-        except KeyError:
-            raise UsageError(
-                f"{path}: the tensor {name!r} has no place in this model{suggest(name, _names(model, family))}"
-            ) from None
-        if ours is None:
-            continue
-        if ours not in wanted:
-            raise UsageError(f"{path}: the tensor {name!r} has no place in this model (a layer too many, or a bias?)")
-        if tensor.shape != wanted[ours].shape:
-            raise UsageError(
-                f"{path}: {name} has the shape {list(tensor.shape)}, the config asks for {list(wanted[ours].shape)}"
-            )
-        tensors[ours] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-    missing = [family.their_name(name) if family else name for name in wanted if name not in tensors]
-    if missing:
-        raise UsageError(f"{path}: {len(missing)} tensors are missing, the first is {missing[0]!r}")
-    model.load_state_dict(tensors, strict=False, assign=True)
-    if tied:
-        model.head.weight = model.embed.weight
+    places = Places(family, config, _shapes(model))
+    model.load_state_dict(places.take_in(read_tensors(path), dtype, path), strict=False, assign=True)
+    model.tie()
+    model.origin = dict(theirs)
     return model
 
 
@@ -177,12 +155,19 @@ def _shards(path: Path) -> list[Path]:
     raise UsageError(f"{path} holds neither {WEIGHTS} nor {INDEX}")
 
 
-def _describe(config: ModelConfig) -> tuple[Family | None, dict[str, Any]]:
-    for name in FAMILIES:
-        theirs = FAMILIES[name].write_config(config)
-        if theirs is not None:
-            return FAMILIES[name], theirs
-    return None, {"model_type": "hanok", "architectures": ["HanokForCausalLM"], "hanok": config.to_dict()}
+def _describe(model: Model, shapes: Mapping[str, torch.Size]) -> tuple[Family | None, dict[str, Any]]:
+    """Return the family that can say what this model is, the one it came from first, and its config.json."""
+    origin = model.origin.get("model_type")
+    for name in sorted(FAMILIES, key=lambda name: name != origin):
+        theirs = FAMILIES[name].write_config(model.config)
+        if theirs is not None and Places(FAMILIES[name], model.config, shapes).complete:
+            kept = {k: v for k, v in model.origin.items() if k not in OWN} if name == origin else {}
+            return FAMILIES[name], kept | theirs
+    return None, {"model_type": "hanok", "architectures": ["HanokForCausalLM"], "hanok": model.config.to_dict()}
+
+
+def _shapes(model: Model) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in stored(model).items()}
 
 
 def _linears(model: nn.Module) -> dict[str, Linear]:
@@ -203,10 +188,6 @@ def _unpack_formats(model: Model, theirs: Mapping[str, Any]) -> None:
         old = linears[name]
         with torch.device("meta"):
             swap(model, name, FORMATS[kind](old.inputs, old.outputs, bias=old.bias is not None))
-
-
-def _names(model: Model, family: Family | None) -> list[str]:
-    return [family.their_name(name) if family else name for name in stored(model)]
 
 
 def _write_shards(tensors: dict[str, Tensor], path: Path, shard_bytes: int) -> None:

@@ -84,7 +84,7 @@ def plain_attention(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGE: Tensor, see_BTS: Ten
 
 
 def scored_attention(
-    qkv: tuple[Tensor, Tensor, Tensor], distance_BTS: Tensor, see_BTS: Tensor, scale: float, how: Scoring
+    qkv: tuple[Tensor, Tensor, Tensor], distance_BTS: Tensor, see_BTS: Tensor, scale: float, how: Scoring = PLAIN
 ) -> Tensor:
     """Return attention (B,T,H,E) of q (B,T,H,D), k (B,S,G,D), v (B,S,G,E) whose scores are treated as `how` says.
 
@@ -196,7 +196,7 @@ def exact_whole_attention(
         return out
     at = torch.arange(qkv[0].shape[1], device=out.device)
     distance = (at[:, None] - at[None])[None]
-    substitute: Tensor = _Substitute.apply(
+    substitute: Tensor = Substitute.apply(
         scored_attention(qkv, distance, seen_within(distance, window, how.see), scale, how), out
     )
     return substitute
@@ -226,7 +226,7 @@ def causal_see(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
     return seen_within(queries.unsqueeze(-1) - keys.unsqueeze(-2), window)
 
 
-class _Substitute(torch.autograd.Function):
+class Substitute(torch.autograd.Function):
     """The value of `exact` with the gradient of `fast`."""
 
     @staticmethod

@@ -34,6 +34,8 @@ class _Tiled(torch.autograd.Function):
     def forward(ctx: Any, x_NK: Tensor, weight_MK: Tensor) -> Tensor:
         ctx.save_for_backward(x_NK, weight_MK)
         n, outputs = x_NK.shape[0], weight_MK.shape[0]
+        if x_NK.dtype == torch.float64 and x_NK.shape[1] % 2:  # every second row would lie off the vectors' grid
+            x_NK, weight_MK = F.pad(x_NK, (0, 1)), F.pad(weight_MK, (0, 1))
         whole = -(-n // TILE) * TILE
         if n != whole or not _placed(x_NK):
             padded = x_NK.new_zeros(whole, x_NK.shape[1])

@@ -32,7 +32,7 @@ def score_prompt(llm: Served, tokens: Sequence[int], *, top: int, mode: str) -> 
         hidden = llm.model.hidden(ids)[0, :-1]
         for start in range(0, len(hidden), ROWS):
             rows = hidden[start : start + ROWS]
-            table = log_probs(llm.model.head(rows))
+            table = log_probs(llm.model.logits(rows))
             chosen = ids[0, start + 1 : start + 1 + len(rows)]
             logprobs += table.gather(1, chosen[:, None])[:, 0].tolist()
             tops += _best(table, top)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from hanok.core.errors import UsageError
 from hanok.model.config import ModelConfig
+from hanok.model.families.rule import Rule
 
 Json = dict[str, Any]
 
@@ -62,26 +62,18 @@ class Always:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Their tensor name, ours, and what happens on the way; `{l}` stands for a layer's number.
-
-    `same` moves it, `drop` ignores it (a buffer that we compute), `tied` ignores it where embeddings are tied.
-    """
-
-    theirs: str
-    ours: str = ""
-    op: Literal["same", "drop", "tied"] = "same"
-
-
-@dataclass(frozen=True)
 class Family:
-    """A published architecture: its names, a skeleton of our config, and the two tables."""
+    """A published architecture: its names, a skeleton of our config, and the two tables.
+
+    `base` is the prefix that names lack in files of the bare model, without a head ("model.", say).
+    """
 
     model_type: str
     architecture: str
     skeleton: Mapping[str, Any]
     config: tuple[Row, ...]
     weights: tuple[Rule, ...]
+    base: str = ""
 
     def read_config(self, theirs: Mapping[str, Any]) -> ModelConfig:
         """Return our config of their config.json."""
@@ -97,27 +89,9 @@ class Family:
             for row in self.config:
                 row.write(config.to_dict(), theirs)
             again = self.read_config(theirs)
-        except (KeyError, UsageError):
+        except (KeyError, TypeError, UsageError):
             return None
         return theirs if again == config else None
-
-    def our_name(self, theirs: str, *, tied: bool) -> str | None:
-        """Return our name of their tensor, None where it is to be ignored; an unknown name is a `KeyError`."""
-        base, suffix = _split_scale(theirs)
-        for rule in self.weights:
-            if found := _pattern(rule.theirs).fullmatch(base):
-                if rule.op == "drop" or (rule.op == "tied" and tied):
-                    return None
-                return _fill(rule.ours, found.groupdict()) + suffix
-        raise KeyError(theirs)
-
-    def their_name(self, ours: str) -> str:
-        """Return their name of our tensor; an unknown name is a `KeyError`."""
-        base, suffix = _split_scale(ours)
-        for rule in self.weights:
-            if rule.ours and (found := _pattern(rule.ours).fullmatch(base)):
-                return _fill(rule.theirs, found.groupdict()) + suffix
-        raise KeyError(ours)
 
 
 def get(data: Mapping[str, Any], path: str) -> Any:
@@ -136,24 +110,6 @@ def put(data: Json, path: str, value: Any) -> None:
     for step in steps:
         data = data.setdefault(step, {})
     data[last] = value
-
-
-def layers(theirs: str, ours: str, names: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
-    """Return one `same` rule per pair of names under a common prefix."""
-    return tuple(Rule(theirs + a, ours + b) for a, b in names)
-
-
-def _split_scale(name: str) -> tuple[str, str]:
-    """Split the suffix of a packed weight's scales off, which travel with the weight."""
-    return (name.removesuffix("_scale"), "_scale") if name.endswith(".weight_scale") else (name, "")
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{(\w)\\\}", r"(?P<\1>[0-9]+)", re.escape(name)))
-
-
-def _fill(name: str, at: Mapping[str, str]) -> str:
-    return re.sub(r"\{(\w)\}", lambda found: at[found[1]], name)
 
 
 def _copy(data: Mapping[str, Any]) -> Json:

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-import pydantic
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from hanok.core.config import PartConfig
 from hanok.nn.ffn import FFNS
-from hanok.nn.linear import Linear
-from hanok.ops.numerics import elementwise
+from hanok.nn.ffn.activation import silu
+from hanok.nn.ffn.base import Gated, GatedConfig
 
 
 @FFNS.register("swiglu", paper="Shazeer 2020, arXiv 2002.05202")
-class SwiGLU(nn.Module):
+class SwiGLU(Gated):
     """down(silu(gate(x)) * up(x)): a linear layer gated by another."""
 
-    class Config(PartConfig):
+    class Config(GatedConfig):
         """`hidden` is the inner width; by default 8/3 of the model's, rounded up to a multiple of 32."""
 
         kind: Literal["swiglu"] = "swiglu"
-        hidden: int | None = pydantic.Field(default=None, gt=0)
-        bias: Literal["none", "all"] = "none"
 
-        def resolve(self, dim: int) -> SwiGLU.Config:
-            return self.model_copy(update={"hidden": self.hidden or -(-dim * 8 // 3 // 32) * 32})
-
-    def __init__(self, config: Config, dim: int) -> None:
-        super().__init__()
-        hidden = config.resolve(dim).hidden
-        assert hidden
-        bias = config.bias == "all"
-        self.gate = Linear(dim, hidden, bias=bias)
-        self.up = Linear(dim, hidden, bias=bias)
-        self.down = Linear(hidden, dim, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down(elementwise(F.silu, self.gate(x)) * self.up(x))
-        return out
+    def gating(self, gate: Tensor, up: Tensor) -> Tensor:
+        return silu(gate) * up

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 import pydantic
+import torch
 from torch import Tensor, nn
 
-from hanok.core.config import PartConfig, spec_type
+from hanok.core.config import PartConfig, optional_spec, spec_type
 from hanok.nn.context import Context, PerToken
 from hanok.nn.linear import Linear
 from hanok.nn.mixer import MIXERS
+from hanok.nn.norm import NORMS
 from hanok.nn.position import POSITIONS
 from hanok.nn.position.rope import RoPE
+from hanok.ops.attention import Scoring
 
 
 @MIXERS.register("gqa", paper="Ainslie et al. 2023, arXiv 2305.13245")
@@ -24,7 +27,12 @@ class GQA(nn.Module):
     """
 
     class Config(PartConfig):
-        """`kv_heads` defaults to `heads`, `head_dim` to dim / heads."""
+        """`kv_heads` defaults to `heads`, `head_dim` to dim / heads, `scale` to 1 / sqrt(head_dim).
+
+        `qk_norm` normalises queries and keys before positions, head by head or over the whole projection
+        (Henry et al. 2020, arXiv 2010.04245); `softcap` bounds scores (Gemma 2); `sinks` are learned scores, one per
+        head, of a key that has no value (Xiao et al. 2023, arXiv 2309.17453); `see` all makes an encoder's layer.
+        """
 
         kind: Literal["gqa"] = "gqa"
         heads: int = pydantic.Field(gt=0)
@@ -33,6 +41,12 @@ class GQA(nn.Module):
         window: int | None = pydantic.Field(default=None, gt=0)
         position: spec_type(POSITIONS) = RoPE.Config()  # type: ignore[valid-type]
         bias: Literal["none", "qkv", "all"] = "none"
+        qk_norm: optional_spec(NORMS) = None  # type: ignore[valid-type]
+        qk_norm_over: Literal["head", "projection"] = "head"
+        scale: float | None = pydantic.Field(default=None, gt=0)
+        softcap: float | None = pydantic.Field(default=None, gt=0)
+        sinks: Literal["none", "learned"] = "none"
+        see: Literal["past", "all"] = "past"
 
         def resolve(self, dim: int) -> GQA.Config:
             kv_heads = self.kv_heads or self.heads
@@ -40,7 +54,9 @@ class GQA(nn.Module):
                 raise ValueError(f"gqa: heads ({self.heads}) must be a multiple of kv_heads ({kv_heads})")
             if self.head_dim is None and dim % self.heads:
                 raise ValueError(f"gqa: dim ({dim}) must be a multiple of heads ({self.heads}), or give head_dim")
-            return self.model_copy(update={"kv_heads": kv_heads, "head_dim": self.head_dim or dim // self.heads})
+            head_dim = self.head_dim or dim // self.heads
+            sizes = {"kv_heads": kv_heads, "head_dim": head_dim, "scale": self.scale or head_dim**-0.5}
+            return self.model_copy(update=sizes)
 
     def __init__(self, config: Config, dim: int, layer: int) -> None:
         super().__init__()
@@ -52,7 +68,18 @@ class GQA(nn.Module):
         self.k = Linear(dim, self.kv_heads * self.head_dim, bias=config.bias != "none")
         self.v = Linear(dim, self.kv_heads * self.head_dim, bias=config.bias != "none")
         self.o = Linear(self.heads * self.head_dim, dim, bias=config.bias == "all")
-        self.position = POSITIONS[config.position.kind](config.position, self.head_dim)
+        self.position = POSITIONS[config.position.kind](config.position, self.head_dim, self.heads)
+        self.q_norm, self.k_norm = (self._norm(config.qk_norm, heads) for heads in (self.heads, self.kv_heads))
+        self.sinks = nn.Parameter(torch.empty(self.heads)) if config.sinks == "learned" else None
+
+    def _norm(self, norm: PartConfig | None, heads: int) -> nn.Module | None:
+        width = self.head_dim if self.config.qk_norm_over == "head" else self.head_dim * heads
+        return None if norm is None else NORMS[norm.kind](norm, width)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Start sinks at 0: beside a score of average size."""
+        if self.sinks is not None:
+            nn.init.zeros_(self.sinks)
 
     def memory(self) -> PerToken:
         return PerToken(self.kv_heads, self.head_dim, self.head_dim)
@@ -63,10 +90,17 @@ class GQA(nn.Module):
         return 4 * self.heads * self.head_dim * seen
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        q = self.q(x).unflatten(-1, (self.heads, self.head_dim))
-        k = self.k(x).unflatten(-1, (self.kv_heads, self.head_dim))
-        v = self.v(x).unflatten(-1, (self.kv_heads, self.head_dim))
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.q_norm is not None and self.k_norm is not None and self.config.qk_norm_over == "projection":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q = q.unflatten(-1, (self.heads, self.head_dim))
+        k = k.unflatten(-1, (self.kv_heads, self.head_dim))
+        v = v.unflatten(-1, (self.kv_heads, self.head_dim))
+        if self.q_norm is not None and self.k_norm is not None and self.config.qk_norm_over == "head":
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k = self.position(q, k, ctx.positions)
-        y = ctx.attend(self.layer, q, k, v, scale=self.head_dim**-0.5, window=self.config.window)
+        how = Scoring(self.config.softcap, self.position.bias(), self.sinks, self.config.see)
+        assert self.config.scale is not None
+        y = ctx.attend(self.layer, q, k, v, scale=self.config.scale, window=self.config.window, how=how)
         out: Tensor = self.o(y.flatten(-2))
         return out

@@ -1,4 +1,4 @@
-"""Position schemes that act on queries and keys, by name."""
+"""Position schemes, by name: what tells a model the order of its tokens."""
 
 from typing import Any
 

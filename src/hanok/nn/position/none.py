@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
-
 from hanok.core.config import PartConfig
 from hanok.nn.position import POSITIONS
+from hanok.nn.position.base import Position
 
 
 @POSITIONS.register("none", paper="Kazemnejad et al. 2023, arXiv 2305.19466")
-class NoPosition(nn.Module):
+class NoPosition(Position):
     """Leave queries and keys as they are (NoPE)."""
 
     class Config(PartConfig):
@@ -19,8 +18,5 @@ class NoPosition(nn.Module):
 
         kind: Literal["none"] = "none"
 
-    def __init__(self, config: Config, head_dim: int) -> None:
+    def __init__(self, config: Config, width: int, heads: int = 1) -> None:
         super().__init__()
-
-    def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return q, k

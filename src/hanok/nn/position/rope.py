@@ -7,11 +7,12 @@ from typing import Literal
 
 import pydantic
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hanok.core.config import Config as BaseConfig
 from hanok.core.config import PartConfig
 from hanok.nn.position import POSITIONS
+from hanok.nn.position.base import Position
 from hanok.ops.rope import rotate
 
 CHUNK = 1024  # the table grows by this many positions, so that an angle's bits never depend on who asked first
@@ -46,7 +47,7 @@ class LinearScaling(BaseConfig):
 
 
 @POSITIONS.register("rope", paper="Su et al. 2021, arXiv 2104.09864")
-class RoPE(nn.Module):
+class RoPE(Position):
     """Rotate pairs of features by an angle that grows with the position, so that scores see distances alone.
 
     Pair i of d = head_dim / 2 turns by position * theta^(-i / d); the pairs are (i, i + d), as in Hugging Face files.
@@ -59,12 +60,12 @@ class RoPE(nn.Module):
         theta: float = pydantic.Field(default=10000.0, gt=0)
         scaling: Llama3Scaling | LinearScaling | None = pydantic.Field(default=None, discriminator="kind")
 
-    def __init__(self, config: Config, head_dim: int) -> None:
+    def __init__(self, config: Config, width: int, heads: int = 1) -> None:
         super().__init__()
-        if head_dim % 2:
-            raise ValueError(f"rope needs an even head_dim, got {head_dim}")
+        if width % 2:
+            raise ValueError(f"rope needs an even head_dim, got {width}")
         self.config = config
-        self.pairs = head_dim // 2
+        self.pairs = width // 2
         self._table: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

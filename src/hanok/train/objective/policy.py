@@ -15,13 +15,13 @@ Metrics = dict[str, Tensor]
 
 
 class Policy(Protocol):
-    """A model as training sees it: hidden states of whole sequences, and a head that works row by row."""
+    """A model as training sees it: hidden states of whole sequences, and logits that are made row by row."""
 
     def hidden(self, tokens: Tensor, ctx: Any = None) -> Tensor:
         """Return the states (B, T, D) before the head."""
         ...
 
-    def head(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of each state."""
         ...
 
@@ -53,7 +53,7 @@ def counted_logits(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
     where = batch.weights.flatten().nonzero().squeeze(1)
     if where.numel() < states.shape[0]:
         states = states.index_select(0, where)
-    return policy.head(states).float(), where
+    return policy.logits(states).float(), where
 
 
 def token_logprobs(logits_NV: Tensor, batch: Batch, where: Tensor) -> Tensor:

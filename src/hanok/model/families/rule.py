@@ -1,0 +1,204 @@
+"""The second table of a family: rows that say which of our tensors theirs are, read in both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hanok.model.config import ModelConfig
+
+Shapes = Sequence[torch.Size]
+
+
+class Op(Protocol):
+    """What happens between their tensor and ours; `split` and `join` undo each other."""
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        """Return our tensors, of these shapes, of theirs."""
+        ...
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        """Return their tensor of ours."""
+        ...
+
+
+def _turned(x: Tensor) -> Tensor:
+    """Return a matrix transposed; a vector, such as the scales of a packed matrix, as it is."""
+    return x.transpose(-1, -2) if x.dim() > 1 else x
+
+
+class Same:
+    """One tensor of theirs is one of ours."""
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        return (theirs,)
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return ours[0]
+
+
+class Transpose:
+    """Their matrix is (in, out), ours (out, in); leading dimensions are left alone."""
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        return (_turned(theirs),)
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return _turned(ours[0])
+
+
+class Reshape:
+    """The same numbers in the same order in another shape of theirs: `sizes`, in which -1 is worked out."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        return (theirs.reshape(shapes[0]),) if theirs.numel() == shapes[0].numel() else (theirs,)
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return ours[0].reshape(self.sizes)
+
+
+class Rows:
+    """Their tensor is ours, one under the other (a fused projection)."""
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        sizes = [shape[0] for shape in shapes]
+        return theirs.split(sizes) if sum(sizes) == theirs.shape[0] else [theirs] * len(shapes)
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return torch.cat(tuple(ours))
+
+
+class Columns:
+    """Their (in, out) matrix holds ours, (out, in) each, side by side (a fused projection of GPT-2)."""
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        return Rows().split(_turned(theirs), shapes)
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return _turned(torch.cat(tuple(ours)))
+
+
+class Interleaved:
+    """Their rows go group by group: in each of `groups`, a share of every one of ours (query heads, key, value)."""
+
+    def __init__(self, groups: str) -> None:
+        self.groups = groups  # where our config holds their number
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        raise NotImplementedError("bound to a config first")
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        raise NotImplementedError("bound to a config first")
+
+    def bind(self, groups: int) -> Op:
+        """Return the operation for a number of groups."""
+        return _Interleaved(groups)
+
+
+class _Interleaved:
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        each = [shape[0] // self.groups for shape in shapes]
+        if sum(each) * self.groups != theirs.shape[0]:
+            return [theirs] * len(shapes)
+        parts = theirs.unflatten(0, (self.groups, -1)).split(each, 1)
+        return [part.flatten(0, 1) for part in parts]
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return torch.cat([x.unflatten(0, (self.groups, -1)) for x in ours], 1).flatten(0, 1)
+
+
+SAME, DROP, TIED = Same(), Same(), Same()  # DROP and TIED are told from SAME by identity: see `Rule`
+TRANSPOSE, ROWS, COLUMNS = Transpose(), Rows(), Columns()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Their tensor name, our name or names, and what happens on the way; `{l}` stands for a layer's number.
+
+    An index may be moved: `blocks.{l*2+1}.`. An index that is in their name alone counts the parts of a stacked tensor
+    of ours (`experts.{e}.`). DROP ignores a tensor (a buffer that we compute), TIED one that shares another's matrix.
+    """
+
+    theirs: str
+    ours: str | tuple[str, ...] = ""
+    op: Op | Interleaved = SAME
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return our names."""
+        return (self.ours,) if isinstance(self.ours, str) else self.ours
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor of theirs: what it is of ours, and, for a stacked tensor of ours, which part."""
+
+    ours: tuple[str, ...]
+    op: Op
+    part: int | None = None
+
+
+def expand(
+    rules: Iterable[Rule], config: ModelConfig, shapes: Mapping[str, torch.Size]
+) -> tuple[dict[str, Piece], set[str]]:
+    """Return every tensor of theirs for the tensors that a model of ours has, and the names that may be ignored.
+
+    Where several rules give one of our tensors, all are read and the first is written.
+    """
+    depth = max(config.depth, config.encoder.depth if config.encoder else 0)
+    pieces: dict[str, Piece] = {}
+    ignored: set[str] = set()
+    for rule in rules:
+        for layer in range(depth if "{l}" in rule.theirs else 1):
+            theirs, names = rule.theirs.replace("{l}", str(layer)), tuple(_fill(n, layer) for n in rule.names)
+            if rule.op is DROP:
+                ignored.add(theirs)
+            elif all(name in shapes for name in names):
+                for part in _parts(theirs, shapes[names[0]]):
+                    name = theirs if part is None else theirs.replace("{e}", str(part))
+                    pieces.setdefault(name, Piece(names, _bound(rule.op, config), part))
+                    scales = tuple(f"{ours}_scale" for ours in names)
+                    if all(scale in shapes for scale in scales):  # a packed weight's scales travel with it
+                        pieces.setdefault(f"{name}_scale", Piece(scales, _bound(rule.op, config), part))
+            elif rule.op is TIED:
+                ignored.add(theirs)
+    return pieces, ignored
+
+
+def _parts(theirs: str, shape: torch.Size) -> Iterable[int | None]:
+    return range(shape[0]) if "{e}" in theirs else (None,)
+
+
+def _fill(name: str, layer: int) -> str:
+    """Put a layer's number, multiplied and moved as the name says, in the place of {l}, {l*2} or {l*2+1}."""
+
+    def number(found: re.Match[str]) -> str:
+        return str(layer * int(found[1] or 1) + int(found[2] or 0))
+
+    return re.sub(r"\{l(?:\*(\d+))?(?:\+(\d+))?\}", number, name)
+
+
+def _bound(op: Op | Interleaved, config: ModelConfig) -> Op:
+    if not isinstance(op, Interleaved):
+        return op
+    value: Any = config.to_dict()
+    for step in op.groups.split("."):
+        value = value[step]
+    assert isinstance(value, int)
+    return op.bind(value)
+
+
+def layers(theirs: str, ours: str, names: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
+    """Return one rule per pair of names under a common prefix, for weight and bias."""
+    return tuple(Rule(f"{theirs}{a}.{p}", f"{ours}{b}.{p}") for a, b in names for p in ("weight", "bias"))

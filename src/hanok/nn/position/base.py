@@ -1,0 +1,29 @@
+"""What a position scheme may do: add to embeddings, turn queries and keys, or add to scores."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hanok.ops.attention import Bias
+
+
+class Position(nn.Module):
+    """A scheme that does nothing at all three places; each kind overrides the place where it acts.
+
+    Built as `Scheme(config, width, heads)`: at the embedding `width` is the model's and `heads` 1, in a mixer they are
+    the head's size and the query heads. `shared` schemes are built once for a stack of layers.
+    """
+
+    shared = False
+
+    def add(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Return embeddings x (B,T,width) that know their positions (B,T)."""
+        return x
+
+    def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries (B,T,H,width) and keys (B,T,G,width) that know their positions (B,T)."""
+        return q, k
+
+    def bias(self) -> Bias | None:
+        """Return what is added to scores: distances (query minus key position) -> (heads, *shape); None for nothing."""
+        return None
