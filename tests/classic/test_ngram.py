@@ -158,4 +158,4 @@ def test_mistakes_are_explained() -> None:
         fit([[1]], 2, (0.5,))
     with pytest.raises(UsageError, match="between 0 and 1"):
         fit([[1]], 1, (1.5,))
-    assert list(CLASSICS) == ["ngram"] and CLASSICS["ngram"] is NGram
+    assert list(CLASSICS) == ["ngram", "word2vec"] and CLASSICS["ngram"] is NGram

@@ -1,93 +1,128 @@
-"""The n-gram model with interpolated Kneser-Ney smoothing, on token ids."""
+"""The n-gram model, on token ids: the next token from the order - 1 tokens before it, by counting."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from hanok.classic import CLASSICS
+from hanok.classic.counts import Counts, Floats, Ints, lay_out, locate, predicted
+from hanok.classic.smoothing import SMOOTHINGS
+from hanok.classic.smoothing.base import Tables
+from hanok.classic.smoothing.kneser_ney import KneserNey
 from hanok.core.artifact import atomic_write
-from hanok.core.config import PartConfig
+from hanok.core.config import PartConfig, spec_type
 from hanok.core.errors import UsageError
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
-
-@CLASSICS.register("ngram", paper="https://doi.org/10.1109/ICASSP.1995.479394")
+@CLASSICS.register("ngram", paper="https://doi.org/10.1002/j.1538-7305.1948.tb01338.x")
 class NGram:
-    """Interpolated Kneser-Ney: each order discounts its counts and hands the rest to the order below.
+    """Counts of token sequences, and a smoothing that says what to make of those never seen.
 
-    p_k(w | h) = max(c_k(h w) - D_k, 0) / c_k(h .) + D_k N(h .) / c_k(h .) * p_{k-1}(w | h'), where h' is h without its
-    first token and N(h .) the number of different tokens behind h. c is the count at the highest order and, below it,
-    the number of different tokens before (continuation counts). p_0 is uniform, so that no token is impossible.
-    Documents are padded at the front with a start symbol that is never predicted.
+    Documents are padded at the front with a start symbol that is never predicted. Documents and contexts are sequences
+    of token ids; `logprobs` of a tensor (B, T) is that of any `LanguageModel`.
     """
 
     class Config(PartConfig):
-        """The order, and one discount per order from 1 up (none: n1 / (n1 + 2 n2), estimated from the counts)."""
+        """The order, and how counts become probabilities; `discounts` is short for those of Kneser-Ney."""
 
         kind: Literal["ngram"] = "ngram"
         order: int = Field(default=4, ge=1, le=8)
         vocab_size: int = Field(ge=1)
-        discounts: tuple[float, ...] | None = None
+        smoothing: spec_type(SMOOTHINGS) = KneserNey.Config()  # type: ignore[valid-type]
+
+        @model_validator(mode="before")
+        @classmethod
+        def _short(cls, data: Any) -> Any:
+            if not isinstance(data, dict) or "discounts" not in data:
+                return data
+            data = dict(data)
+            discounts = data.pop("discounts")
+            if discounts is not None:
+                if "smoothing" in data:
+                    raise ValueError("give discounts within smoothing")
+                data["smoothing"] = {"kind": "kneser_ney", "discounts": discounts}
+            return data
 
     def __init__(self, config: Config) -> None:
-        if config.discounts is not None and len(config.discounts) != config.order:
-            raise UsageError(f"an n-gram of order {config.order} needs as many discounts: {list(config.discounts)}")
-        if config.discounts is not None and not all(0 <= discount <= 1 for discount in config.discounts):
-            raise UsageError(f"discounts lie between 0 and 1: {list(config.discounts)}")
         self.config = config
-        # Level k holds the different k-grams, sorted: the key is (index of the first k-1 tokens) * (V + 1) + last.
-        self._keys: list[Ints] = []
-        self._gain: list[Floats] = []  # max(c - D, 0) / total of the context, per k-gram
-        self._rest: list[Floats] = []  # what a context of k - 1 tokens hands down, per context
+        self.smoothing = SMOOTHINGS[config.smoothing.kind](config.smoothing, config.order)
+        self._keys: list[Ints] = []  # see counts.Level
+        self._tables = Tables([], [], 1 / config.vocab_size)
 
-    def fit(self, documents: Iterable[Sequence[int] | Ints]) -> NGram:
-        """Count n-grams in documents of token ids and return the model."""
-        tokens = self._lay_out(documents)
-        real = np.flatnonzero(tokens < self.config.vocab_size)  # positions that are predicted
-        if not real.size:
-            raise UsageError("an n-gram needs at least one token to learn from")
-        order, base = self.config.order, self.config.vocab_size + 1
-        nodes = np.zeros_like(tokens)  # index of the k-gram that ends at each position
-        levels = []
-        for k in range(1, order + 1):
-            before = np.concatenate([np.zeros(1, dtype=np.int64), nodes[:-1]]) if k > 1 else np.zeros_like(tokens)
-            keys, nodes = np.unique(before * base + tokens, return_inverse=True)
-            levels.append((keys, nodes))
-        self._keys = [keys for keys, _ in levels]
-        for k, (keys, nodes) in enumerate(levels, 1):
-            if k == order:
-                counts = np.bincount(nodes[real], minlength=len(keys))
-            else:
-                # One for each different (k+1)-gram that ends in this k-gram.
-                longer = levels[k][1][real]
-                _, first = np.unique(longer, return_index=True)
-                counts = np.bincount(nodes[real[first]], minlength=len(keys))
-            self._smooth(k, keys // base, counts, len(self._keys[k - 2]) if k > 1 else 1)
+    @property
+    def vocab_size(self) -> int:
+        """Return the number of tokens."""
+        return self.config.vocab_size
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """Return the parameters that the smoothing has estimated, as JSON-able data."""
+        return self._tables.learned
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return how many different k-grams it holds, by k."""
+        return [len(keys) for keys in self._keys]
+
+    def fit(
+        self,
+        documents: Iterable[Sequence[int] | Ints],
+        held_out: Iterable[Sequence[int] | Ints] | None = None,
+    ) -> NGram:
+        """Count n-grams in documents of token ids and return the model.
+
+        `held_out` documents serve the smoothings that estimate parameters on text which was not counted.
+        """
+        counts = Counts.of(documents, self.config.order, self.vocab_size)
+        places = None if held_out is None else predicted(counts.keys, held_out, self.vocab_size)
+        self._keys, self._tables = counts.keys, self.smoothing.fit(counts, places)
         return self
 
-    def logprobs(self, tokens: Sequence[int] | Ints) -> Floats:
-        """Return the natural log-probability of each token of a document given all before it."""
-        padded = self._lay_out([tokens])
-        return np.log(self._probabilities(padded)[self.config.order - 1 :])
+    @overload
+    def logprobs(self, tokens: torch.Tensor, /) -> torch.Tensor: ...
+
+    @overload
+    def logprobs(self, tokens: Sequence[int] | Ints, /) -> Floats: ...
+
+    def logprobs(self, tokens: Any, /) -> Any:
+        """Return the natural log-probability of each token of a document given all before it.
+
+        Of a tensor of documents (B, T), those of all tokens but the first, as (B, T-1) float64; what is impossible has
+        -inf.
+        """
+        rows = tokens if isinstance(tokens, torch.Tensor) else None
+        if rows is None:
+            return self._logs([tokens])
+        if rows.ndim != 2 or rows.dtype != torch.int64 or not rows.shape[1]:
+            raise UsageError(f"tokens must be int64 of shape (B, T), not {rows.dtype} {tuple(rows.shape)}")
+        logs = torch.from_numpy(self._logs(list(rows.cpu().numpy())))
+        return logs.view(rows.shape)[:, 1:].contiguous()
 
     def distribution(self, context: Sequence[int] | Ints) -> Floats:
         """Return the probability of every token behind a context."""
-        size, width = self.config.vocab_size, self.config.order
-        history = self._lay_out([context])
+        size, width = self.vocab_size, self.config.order
+        history = lay_out([context], width, size)
         rows = np.empty((size, width), dtype=np.int64)
         rows[:, :-1] = history[len(history) - (width - 1) :]
         rows[:, -1] = np.arange(size)
         return self._probabilities(rows.reshape(-1))[width - 1 :: width]
+
+    def perplexity(self, documents: Iterable[Sequence[int] | Ints]) -> float:
+        """Return exp(-mean ln p) over all tokens; infinite if any of them is impossible."""
+        logs = self._logs(documents)
+        if not len(logs):
+            raise UsageError("perplexity needs at least one token of text")
+        return float(np.exp(-logs.mean()))
 
     def bits_per_byte(self, documents: Iterable[Sequence[int] | Ints], byte_lengths: npt.NDArray[Any]) -> float:
         """Return the bits spent per byte of text; tokens of no bytes (specials) are read but not counted."""
@@ -100,74 +135,60 @@ class NGram:
             raise UsageError("bits per byte need at least one byte of text")
         return bits / size
 
+    def unseen(self, documents: Iterable[Sequence[int] | Ints]) -> list[dict[str, float]]:
+        """Return, by order, the share of positions whose context was never seen, and whose whole n-gram was not.
+
+        That share is why orders cannot grow: contexts get so many that nearly all of a new text's are new.
+        """
+        places = predicted(self._keys, documents, self.vocab_size)
+        base, rows = self.vocab_size + 1, []
+        for k, (keys, context, node) in enumerate(zip(self._keys, places.contexts, places.nodes, strict=True), 1):
+            known = np.unique(keys[keys % base < self.vocab_size] // base)  # the end of a document is no context
+            new = 1 - np.isin(context, known).mean()
+            rows.append({"order": k, "contexts": float(new), "ngrams": float((node < 0).mean())})
+        return rows
+
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file."""
         arrays: dict[str, npt.NDArray[Any]] = {}
-        for k, (keys, gain, rest) in enumerate(zip(self._keys, self._gain, self._rest, strict=True), 1):
-            arrays |= {f"{k}.keys": keys, f"{k}.gain": gain, f"{k}.rest": rest}
-        atomic_write(Path(path), save(arrays, metadata={"config": self.config.model_dump_json()}))
+        for k, (keys, prob, rest) in enumerate(zip(self._keys, self._tables.prob, self._tables.rest, strict=True), 1):
+            arrays |= {f"{k}.keys": keys, f"{k}.prob": prob, f"{k}.rest": rest}
+        about = {"base": self._tables.base, "learned": self.learned}
+        metadata = {"config": json.dumps(self.config.to_dict()), "about": json.dumps(about)}
+        atomic_write(Path(path), save(arrays, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> NGram:
-        """Read a model that `save` has written."""
+        """Read a model that `save` has written, or that lies in a directory as `ngram.safetensors`."""
+        path = Path(path)
+        path = path / "ngram.safetensors" if path.is_dir() else path
         try:
             with safe_open(path, framework="numpy") as file:
-                config = cls.Config.model_validate_json((file.metadata() or {})["config"])
-            arrays = load_file(path)
-            model = cls(config)
-            for k in range(1, config.order + 1):
-                model._keys.append(arrays[f"{k}.keys"])
-                model._gain.append(arrays[f"{k}.gain"])
-                model._rest.append(arrays[f"{k}.rest"])
+                metadata = file.metadata() or {}
+            about, arrays = json.loads(metadata["about"]), load_file(path)
+            model = cls(cls.Config.model_validate_json(metadata["config"]))
+            orders = range(1, model.config.order + 1)
+            model._keys = [arrays[f"{k}.keys"] for k in orders]
+            prob, rest = ([arrays[f"{k}.{name}"] for k in orders] for name in ("prob", "rest"))
+            model._tables = Tables(prob, rest, about["base"], about["learned"])
+            if [len(keys) for keys in model._keys] != [len(each) for each in prob]:
+                raise ValueError("keys and probabilities do not belong together")
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UsageError(f"{path} is not a saved n-gram model: {error}") from None
         return model
 
-    def _lay_out(self, documents: Iterable[Sequence[int] | Ints]) -> Ints:
-        """Return documents end to end, each behind order - 1 start symbols, whose id is V."""
-        size = self.config.vocab_size
-        pad = np.full(self.config.order - 1, size, dtype=np.int64)
-        pieces = []
-        for document in documents:
-            ids = np.asarray(document, dtype=np.int64)
-            if ids.size and not 0 <= ids.min() <= ids.max() < size:
-                raise UsageError(f"a document holds a token id outside the vocabulary of {size}")
-            pieces += [pad, ids]
-        return np.concatenate([*pieces, np.zeros(0, dtype=np.int64)])
-
-    def _smooth(self, k: int, context: Ints, counts: Ints, contexts: int) -> None:
-        """Turn the counts of level k into what each k-gram gains and each context hands down."""
-        discount = self._discount(k, counts)
-        total = np.bincount(context, weights=counts, minlength=contexts)
-        different = np.bincount(context, weights=counts > 0, minlength=contexts)
-        with np.errstate(invalid="ignore"):
-            rest = discount * different / total
-            gain = np.maximum(counts - discount, 0) / total[context]
-        # A context with nothing behind it (the end of a document) hands everything down.
-        self._rest.append(np.where(total > 0, rest, 1.0))
-        self._gain.append(np.where(total[context] > 0, gain, 0.0))
-
-    def _discount(self, k: int, counts: Ints) -> float:
-        if self.config.discounts is not None:
-            return self.config.discounts[k - 1]
-        once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-        # The leaving-one-out estimate; without any n-gram that was seen once there is nothing to learn it from.
-        return once / (once + 2 * twice) if once else 0.5
+    def _logs(self, documents: Iterable[Sequence[int] | Ints]) -> Floats:
+        padded = lay_out(documents, self.config.order, self.vocab_size)
+        with np.errstate(divide="ignore"):
+            return np.log(self._probabilities(padded)[padded < self.vocab_size])
 
     def _probabilities(self, tokens: Ints) -> Floats:
         """Return p(token | the tokens before it) at every position of padded tokens."""
-        base = self.config.vocab_size + 1
-        result = np.full(len(tokens), 1.0 / self.config.vocab_size)
-        context = np.zeros(len(tokens), dtype=np.int64)  # index of the k-1 tokens before each position, -1 if unseen
-        nodes = context
-        for k, (keys, gain, rest) in enumerate(zip(self._keys, self._gain, self._rest, strict=True), 1):
-            if k > 1:
-                context = np.concatenate([np.full(1, -1), nodes[:-1]])
-            wanted = context * base + tokens
-            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            found = (keys[place] == wanted) & (context >= 0)
-            nodes = np.where(found, place, -1)
-            known = context >= 0
-            down = np.where(known, rest[np.maximum(context, 0)], 1.0)
-            result = np.where(found, gain[place], 0.0) + down * result
+        if not self._keys:
+            raise UsageError("the n-gram has not learned yet: call fit, or load one")
+        places, tables = locate(self._keys, tokens, self.vocab_size), self._tables
+        result = np.full(len(tokens), tables.base)
+        for node, context, prob, rest in zip(places.nodes, places.contexts, tables.prob, tables.rest, strict=True):
+            down = np.where(context >= 0, rest[np.maximum(context, 0)], 1.0) * result
+            result = np.where(node >= 0, prob[np.maximum(node, 0)], down)
         return result

@@ -18,6 +18,8 @@ KINDS = {
     "positions": "hanok.nn.position:POSITIONS",
     "norms": "hanok.nn.norm:NORMS",
     "ffns": "hanok.nn.ffn:FFNS",
+    "routers": "hanok.nn.router:ROUTERS",
+    "crosses": "hanok.nn.cross:CROSSES",
     "tokenizers": "hanok.text.tokenizer:TOKENIZERS",
     "chats": "hanok.text.chat:CHATS",
     "tasks": "hanok.text.task:TASKS",

@@ -31,6 +31,8 @@ class Paged:
     In exact numerics a token's attention has the bits of `Dense`, whatever the batch, chunks, pages and their order.
     """
 
+    keeps = True
+
     def __init__(self, pool: Pool, rows: Sequence[Row]) -> None:
         self._store, self._layout = pool.store, Layout(pool, rows)
         self.positions = self._layout.tensor(self._layout.positions)[None]

@@ -14,6 +14,7 @@ def describe(size: Size, lengths: Sequence[int]) -> dict[str, Any]:
     """Return a model's costs: parameters, FLOPs per token, weight and cache bytes, at the lengths asked for."""
     return {
         "parameters": size.params,
+        "parameters_active": size.params_active,
         "parameters_embedding": size.params_embedding,
         "flops_per_token": {f"at {n:,}": size.flops_per_token(n) for n in lengths},
         "training_flops_per_token": {f"at {n:,}": size.training_flops_per_token(n) for n in lengths},

@@ -20,11 +20,12 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 class Size:
     """Counts of one model.
 
-    `flops` are forward FLOPs per token without the mixing over the past; `cache_numbers` is what one more token adds
+    `params_active` leaves out the experts that a token does not visit (on average, where a router is free). `flops` are forward FLOPs per token without the mixing over the past; `cache_numbers` is what one more token adds
     to the memories, `state_bytes` what a sequence holds whatever its length.
     """
 
     params: int
+    params_active: int
     params_embedding: int
     params_matrix: int
     flops: int
@@ -59,9 +60,10 @@ def count(config: ModelConfig) -> Size:
 
 
 def count_model(model: Model) -> Size:
-    """Count a model's parameters (stored numbers, shared ones once), FLOPs and memories."""
+    """Count a model's parameters (numbers that were learned, shared ones once), FLOPs and memories."""
     linears = [module for module in model.modules() if isinstance(module, Linear)]
-    params = sum(tensor.numel() for tensor in stored(model).values())
+    params = sum(tensor.numel() for tensor in learned(model).values())
+    idle = sum(module.idle for module in linears)
     memory = model.memory()
     mixers = [block.get_submodule("mixer") for block in model.blocks]
     near, far = 1 << 20, 1 << 21  # far enough that windows are full: growth per token of past, and the rest
@@ -69,9 +71,10 @@ def count_model(model: Model) -> Size:
     growth = (sum(_mixing(mixer, far) for mixer in mixers) - cost_near) // (far - near)
     return Size(
         params=params,
+        params_active=round(params - idle),
         params_embedding=model.embed.weight.numel(),
-        params_matrix=sum(module.inputs * module.outputs for module in linears),
-        flops=sum(2 * module.inputs * module.outputs for module in linears),
+        params_matrix=sum(module.copies * module.inputs * module.outputs for module in linears),
+        flops=round(sum(2 * module.active * module.inputs * module.outputs for module in linears)),
         mixing=(growth, cost_near - growth * near),
         cache_numbers=sum(m.numbers for m in memory if isinstance(m, PerToken)),
         state_bytes=sum(_state_bytes(m) for m in memory if isinstance(m, PerSequence)),
@@ -87,6 +90,18 @@ def stored(model: nn.Module) -> dict[str, torch.Tensor]:
             seen[id(tensor)] = name
             tensors[name] = tensor
     return tensors
+
+
+def learned(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that are saved and were learned: parameters and packed weights, not balancing biases."""
+    packed = {
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if isinstance(module, Linear)
+        for own, _ in module.named_buffers(recurse=False)
+    }
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {name: tensor for name, tensor in stored(model).items() if name in parameters | packed}
 
 
 def _mixing(mixer: Any, past: int) -> int:

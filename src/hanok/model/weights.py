@@ -22,7 +22,7 @@ from hanok.model.families.table import Family
 from hanok.model.model import Model
 from hanok.model.place import Places
 from hanok.model.size import stored
-from hanok.nn.linear import FORMATS, Linear, swap
+from hanok.nn.linear import Linear, swap
 
 WEIGHTS, INDEX, CONFIG, GENERATION = (
     "model.safetensors",
@@ -183,11 +183,10 @@ def _unpack_formats(model: Model, theirs: Mapping[str, Any]) -> None:
         raise UsageError(f"config.json: quant_method {packed.get('quant_method')!r} is not supported")
     linears = _linears(model)
     for name, kind in packed.get("modules", {}).items():
-        if name not in linears or kind not in FORMATS:
+        if name not in linears or kind not in linears[name].formats:
             raise UsageError(f"config.json: quantization of {name!r} as {kind!r} fits no module of this model")
-        old = linears[name]
         with torch.device("meta"):
-            swap(model, name, FORMATS[kind](old.inputs, old.outputs, bias=old.bias is not None))
+            swap(model, name, linears[name].blank(kind))
 
 
 def _write_shards(tensors: dict[str, Tensor], path: Path, shard_bytes: int) -> None:

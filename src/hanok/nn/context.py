@@ -53,9 +53,13 @@ Memory = PerToken | PerSequence
 
 
 class Context(Protocol):
-    """The only door between a mixer and the program that runs it; `Dense` trains, the engine's `Paged` serves."""
+    """The only door between a mixer and the program that runs it; `Dense` trains, the engine's `Paged` serves.
+
+    `keeps` says whether keys and values stay for later steps, and so must have the shape of the mixer's memory.
+    """
 
     positions: Tensor
+    keeps: bool
 
     def attend(
         self,
@@ -101,6 +105,8 @@ class Dense:
     `segments` (B,T) numbers the documents packed into a row; attention and states then stop at their borders.
     `source` is what cross-attention looks at.
     """
+
+    keeps = False
 
     def __init__(
         self,

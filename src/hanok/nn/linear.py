@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -11,10 +13,13 @@ from hanok.ops.matmul import linear
 class Linear(nn.Module):
     """y = x W^T + b with W (out, in).
 
-    The model's FLOPs are counted as two per weight of the modules of this class.
+    The model's FLOPs are counted as two per weight of the modules of this class, times the `active` of its `copies`.
     """
 
     kind = "dense"
+    formats: ClassVar[dict[str, Any]] = {}
+    copies = 1
+    active: float = 1
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -25,9 +30,25 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
+    @property
+    def idle(self) -> float:
+        """Return how many of its numbers a token does not use."""
+        held = self.weight.numel() + (0 if self.bias is None else self.bias.numel())
+        return held * (1 - self.active / self.copies)
+
     def unpacked(self) -> Tensor:
         """Return the weight as floating-point numbers."""
         return self.weight
+
+    def pack(self, kind: str) -> Linear:
+        """Return this product with its weight in another format, one of `formats`."""
+        packed: Linear = self.formats[kind].from_linear(self)
+        return packed
+
+    def blank(self, kind: str) -> Linear:
+        """Return an empty Linear of the same shape in a format, to be filled from a file."""
+        empty: Linear = self.formats[kind](self.inputs, self.outputs, bias=self.bias is not None)
+        return empty
 
     def extra_repr(self) -> str:
         return f"{self.inputs} -> {self.outputs}, {self.kind}"
@@ -67,7 +88,7 @@ class Int8Linear(Linear):
         return linear(x, self.unpacked().to(x.dtype), self.bias)
 
 
-FORMATS: dict[str, type[Linear]] = {"dense": Linear, "int8": Int8Linear}
+Linear.formats = {"dense": Linear, "int8": Int8Linear}
 
 
 def swap(root: nn.Module, name: str, replacement: Linear) -> None:

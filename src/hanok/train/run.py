@@ -12,6 +12,7 @@ from hanok.core.rng import Streams
 from hanok.model.model import Model
 from hanok.train.config import TrainingConfig
 from hanok.train.hook import Hook, Record
+from hanok.train.hook.balance import Balance
 from hanok.train.hook.checkpoint import Checkpoint
 from hanok.train.hook.metrics import Metrics, Names
 from hanok.train.hook.progress import Progress
@@ -64,7 +65,7 @@ class Runner:
             keep=config.keep,
             say=log.info,
         )
-        usual = [Metrics(log, names=self.names), Progress(log, self.title, show=show), *validate, checkpoint]
+        usual = [Balance(), Metrics(log, names=self.names), Progress(log, self.title, show=show), *validate, checkpoint]
         schedule = SCHEDULES[config.schedule.kind](config.schedule)
         record = train(state, objective, schedule, config.loop, [*hooks, *usual])
         measured = validate[0].last if validate else {}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from hanok.compress.quantize import QUANTIZERS
 from hanok.core.config import PartConfig
-from hanok.nn.linear import Int8Linear, Linear
+from hanok.nn.linear import Linear
 
 
 @QUANTIZERS.register("int8", paper="https://arxiv.org/abs/2208.07339")
@@ -20,4 +20,4 @@ class Int8:
         self.config = config
 
     def pack(self, linear: Linear) -> Linear:
-        return Int8Linear.from_linear(linear)
+        return linear.pack("int8")

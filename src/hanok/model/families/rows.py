@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hanok.core.errors import UsageError
+from hanok.model.families.scaling import ORIGINAL, read_scaling, write_scaling
 from hanok.model.families.table import Json, get, put
 
 BLOCK = "layers.block."
@@ -23,51 +24,39 @@ TRANSFORMER: Json = {
 
 @dataclass(frozen=True)
 class RopeRow:
-    """RoPE's base and scaling: `rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (4)."""
+    """RoPE's base, scaling and rotated fraction, for the position scheme at the path `ours`.
+
+    transformers 5 keeps them in `rope_parameters`, 4 in `rope_theta`, `rope_scaling` and a key beside; `theta` and
+    `fraction` are the names of the old keys (`rotary_emb_base` and `rotary_pct` in GPT-NeoX), the other two what it
+    means if they are absent.
+    """
 
     ours: str
+    theta: str = "rope_theta"
+    fraction: str = "partial_rotary_factor"
+    default_theta: float = 10000.0
+    default_fraction: float = 1.0
 
     def read(self, theirs: Json, ours: Json) -> None:
-        new = theirs.get("rope_parameters") or {}
-        scaling = new or theirs.get("rope_scaling") or {}
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        theta = new.get("rope_theta") or theirs.get("rope_theta") or 10000.0
+        rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
+        theta = rope.get("rope_theta") or theirs.get(self.theta) or self.default_theta
+        fraction = rope.get("partial_rotary_factor", theirs.get(self.fraction))
         put(ours, self.ours + ".theta", float(theta))
-        put(ours, self.ours + ".scaling", _read_scaling(kind, scaling, theirs))
+        put(ours, self.ours + ".fraction", self.default_fraction if fraction is None else float(fraction))
+        put(ours, self.ours + ".scaling", read_scaling(rope, theirs))
 
     def write(self, ours: Json, theirs: Json) -> None:
         position = get(ours, self.ours)
         if position["kind"] != "rope":
             raise KeyError(self.ours)
-        scaling = _write_scaling(position["scaling"])
-        theirs["rope_theta"] = position["theta"]
-        theirs["rope_scaling"] = scaling
-        theirs["rope_parameters"] = {"rope_theta": position["theta"], **(scaling or {"rope_type": "default"})}
-
-
-def _read_scaling(kind: str, scaling: Json, theirs: Json) -> Json | None:
-    if kind == "default":
-        return None
-    try:
-        if kind == "linear":
-            return {"kind": "linear", "factor": scaling["factor"]}
-        if kind == "llama3":
-            context = scaling.get("original_max_position_embeddings", theirs.get("max_position_embeddings"))
-            names = ("factor", "low_freq_factor", "high_freq_factor")
-            return {"kind": "llama3", **{name: scaling[name] for name in names}, "original_context": context}
-    except KeyError as error:
-        raise UsageError(f"config.json: rope scaling {kind!r} has no {error}") from None
-    raise UsageError(f"config.json: rope scaling {kind!r} is not supported (known: default, linear, llama3)")
-
-
-def _write_scaling(scaling: Json | None) -> Json | None:
-    if scaling is None:
-        return None
-    theirs: Json = {"rope_type": scaling["kind"], "factor": scaling["factor"]}
-    if scaling["kind"] == "llama3":
-        theirs |= {name: scaling[name] for name in ("low_freq_factor", "high_freq_factor")}
-        theirs["original_max_position_embeddings"] = scaling["original_context"]
-    return theirs
+        scaling = write_scaling(position["scaling"])
+        rope: Json = {"rope_theta": position["theta"], **(scaling or {"rope_type": "default"})}
+        if not position["fraction"] == self.default_fraction == 1.0:
+            rope["partial_rotary_factor"] = theirs[self.fraction] = position["fraction"]
+        if scaling and scaling["rope_type"] == "longrope":  # Phi-3 keeps it beside, and prefers what is there
+            theirs[ORIGINAL] = scaling[ORIGINAL]
+        theirs[self.theta] = position["theta"]
+        theirs["rope_scaling"], theirs["rope_parameters"] = scaling, rope
 
 
 @dataclass(frozen=True)

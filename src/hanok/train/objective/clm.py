@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanok.core.config import PartConfig
+from hanok.nn.router.tally import tallying
 from hanok.text.batch import Batch
 from hanok.train.objective import OBJECTIVES
 from hanok.train.objective.policy import Metrics, Policy, counted_logits
@@ -19,6 +20,8 @@ class NextToken:
     """Next-token cross-entropy: the mean of -log p(target) over tokens, weighted by their weights.
 
     loss = sum_t w_t * -log p(y_t | y_<t) / sum_t w_t
+
+    Routers add their balance and z losses, where their configuration gives these a weight.
     """
 
     class Config(PartConfig):
@@ -37,7 +40,8 @@ class NextToken:
 
     def __call__(self, policy: Policy, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the loss, and the share of targets that were the likeliest token."""
-        logits_NV, where = counted_logits(policy, batch)
+        with tallying() as tally:
+            logits_NV, where = counted_logits(policy, batch)
         targets = batch.targets.flatten().index_select(0, where)
         weights = batch.weights.flatten().index_select(0, where)
         total = weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
@@ -46,4 +50,8 @@ class NextToken:
             # A maximum is found several times as fast as its place.
             best = logits_NV.gather(-1, targets[:, None]).squeeze(-1) >= logits_NV.amax(-1)
             right = (best * weights).sum() / total
-        return loss, {"mean_token_accuracy": right}
+        metrics = {"mean_token_accuracy": right, **tally.metrics()}
+        extra = tally.loss()
+        if extra is None:
+            return loss, metrics
+        return loss + extra, {**metrics, "cross_entropy": loss.detach()}

@@ -1,0 +1,49 @@
+"""Activations by word, each computed so that exact numerics hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hanok.ops.numerics import elementwise
+
+Activation = Literal["relu", "relu2", "silu", "gelu", "gelu_tanh", "gelu_quick"]
+
+
+def relu2(x: Tensor) -> Tensor:
+    """max(x, 0)^2 (So et al. 2021, Primer, arXiv 2109.08668)."""
+    return F.relu(x).square()
+
+
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x)."""
+    return elementwise(F.silu, x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+    return elementwise(F.gelu, x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation of GPT-2, BERT's first code and Gemma."""
+    return elementwise(lambda values: F.gelu(values, approximate="tanh"), x)
+
+
+def gelu_quick(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x), the approximation of CLIP."""
+    return x * elementwise(torch.sigmoid, 1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu2": relu2,
+    "silu": silu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "gelu_quick": gelu_quick,
+}

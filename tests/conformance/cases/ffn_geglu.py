@@ -1,0 +1,3 @@
+"""GeGLU with both forms of GELU."""
+
+CASES = [{"kind": "geglu", "hidden": 24}, {"kind": "geglu", "hidden": 9, "activation": "gelu", "bias": "all"}]

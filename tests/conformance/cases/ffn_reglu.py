@@ -1,0 +1,3 @@
+"""ReGLU."""
+
+CASES = [{"kind": "reglu", "hidden": 37}]
