@@ -192,34 +192,6 @@ def test_modified_kneser_ney_discounts_by_hand():
     assert three(n) == pytest.approx((1 - 2 * y * 20 / 40, 2 - 3 * y * 12 / 20, 3 - 4 * y * 8 / 12))
 
 
-def test_em_never_loses_and_finds_the_best_weight():
-    documents, held_out = corpus(n=40), corpus(seed=1, n=40)
-    counts = Counts.of(documents, 3, V)
-    places = predicted(counts.keys, held_out, V)
-    smoothing = JelinekMercer(JelinekMercer.Config(buckets=1, steps=200), 3)
-    weights, likelihoods = smoothing.estimate(counts, places)
-    assert all(after >= before - 1e-12 for before, after in pairwise(likelihoods))
-    assert likelihoods[-1] > likelihoods[0] + 0.01
-
-    def score(values):
-        return -math.log(fit(documents, 3, {"kind": "jelinek_mercer", "weights": values}).perplexity(held_out))
-
-    best = tuple(float(weight[0]) for weight in weights)
-    assert score(best) == pytest.approx(likelihoods[-1], abs=1e-5)
-    for order in range(3):
-        for step in (-0.03, 0.03):
-            moved = tuple(np.clip(weight + (k == order) * step, EDGE, 1 - EDGE) for k, weight in enumerate(best))
-            assert score(moved) <= score(best) + 1e-6
-
-
-def test_k_is_the_best_one_on_held_out_text():
-    documents, held_out = corpus(n=40), corpus(seed=1, n=10)
-    model = fit(documents, 2, {"kind": "add_k", "k": None}, held_out=held_out)
-    best = model.learned["k"]
-    for other in (best / 3, best * 3):
-        assert fit(documents, 2, {"kind": "add_k", "k": other}).perplexity(held_out) > model.perplexity(held_out)
-
-
 def source(n: int, seed: int, vocab: int = 300) -> list[list[int]]:
     """Draw text in which the last two tokens tell something about the next."""
     table = np.random.default_rng(7).integers(0, vocab, (vocab, vocab))
@@ -230,6 +202,34 @@ def source(n: int, seed: int, vocab: int = 300) -> list[list[int]]:
     for chance, other in zip(rng.random(n), noise, strict=True):
         tokens.append(int(other) if chance < 0.5 else int(table[tokens[-2], tokens[-1]]))
     return [tokens]
+
+
+def test_em_never_loses_and_finds_the_best_weight():
+    documents, held_out = source(6000, 0, 30), source(2000, 1, 30)
+    counts = Counts.of(documents, 3, 30)
+    places = predicted(counts.keys, held_out, 30)
+    smoothing = JelinekMercer(JelinekMercer.Config(buckets=1, steps=1000), 3)
+    weights, likelihoods = smoothing.estimate(counts, places)
+    assert all(after >= before - 1e-12 for before, after in pairwise(likelihoods))
+    assert likelihoods[-1] > likelihoods[0] + 0.01
+
+    def score(values):
+        return -math.log(fit(documents, 3, {"kind": "jelinek_mercer", "weights": values}, 30).perplexity(held_out))
+
+    best = tuple(float(weight[0]) for weight in weights)
+    assert score(best) == pytest.approx(likelihoods[-1], abs=1e-5)
+    for order in range(3):
+        for step in (-0.03, 0.03):
+            moved = tuple(np.clip(weight + (k == order) * step, EDGE, 1 - EDGE) for k, weight in enumerate(best))
+            assert score(moved) <= score(best) + 1e-5
+
+
+def test_k_is_the_best_one_on_held_out_text():
+    documents, held_out = corpus(n=40), corpus(seed=1, n=10)
+    model = fit(documents, 2, {"kind": "add_k", "k": None}, held_out=held_out)
+    best = model.learned["k"]
+    for other in (best / 3, best * 3):
+        assert fit(documents, 2, {"kind": "add_k", "k": other}).perplexity(held_out) > model.perplexity(held_out)
 
 
 def test_sparse_contexts_are_the_failure_that_smoothing_mends():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 def loss(v: Tensor, u: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     """Return -sum positive ln s(v u) - sum negative ln s(-v u), where s is the logistic function.
 
-    v (..., n, d) are inputs and u (..., m, d) outputs; positive and negative (..., n, m) say how often each pair counts.
+    v (..., n, d) are inputs, u (..., m, d) outputs; positive and negative (..., n, m) say how often each pair counts.
     For one pair and k drawn words this is the loss of Mikolov et al. 2013, arXiv 1310.4546, equation 4.
     """
     scores = v @ u.mT

@@ -83,14 +83,12 @@ class WordVectors:
                     word, *values = line.rstrip().split(" ")
                     if len(values) != dim:
                         raise ValueError(f"{len(values)} numbers instead of {dim}")
-                    words.append(word)
                     rows.append([float(value) for value in values])
+                    words.append(word)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read {path}: {error}") from None
         except ValueError as error:
-            raise UsageError(
-                f"{path}, near line {len(words) + 2}: not word vectors in the text format: {error}"
-            ) from None
+            raise UsageError(f"{path}, line {len(rows) + 2}: not word vectors in the text format: {error}") from None
         if len(words) != count:
             raise UsageError(
                 f"{path} announces {count} words and holds {len(words)}: it is cut off, or two were joined"

@@ -37,6 +37,7 @@ VERBS: dict[str, dict[str, str]] = {
         "dpo": "Align a model with pairs of better and worse answers.",
         "grpo": "Train a model on rewards that can be checked.",
         "scale": "Run a ladder of small models, or fit a scaling law to measured losses.",
+        "classic": "The models before the network: n-grams and word vectors.",
     },
     "Measure and shrink": {
         "eval": "Accuracy on held-out tasks and bits per byte, with intervals.",
@@ -64,7 +65,7 @@ def build() -> cyclopts.App:
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
-            target = "app" if verb in ("tokenizer", "data", "scale") else verb
+            target = "app" if verb in ("tokenizer", "data", "scale", "classic") else verb
             app.command(f"hanok.cli.{verb}:{target}", name=verb, help=summary, group=group)
     return app
 

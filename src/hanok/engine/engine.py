@@ -17,7 +17,7 @@ from hanok.engine.choose import choose, log_probs
 from hanok.engine.config import EngineConfig
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
-from hanok.engine.pool import Pool
+from hanok.engine.pool import Pool, Read
 from hanok.engine.prepare import Served, prepare
 from hanok.engine.request import Event, Output, Request, TopLogprobs
 from hanok.engine.scheduler import Scheduler
@@ -164,6 +164,10 @@ class Engine:
     def _forward(self, sequences: list[Sequence], rows: list[Row]) -> tuple[list[Sequence], Tensor]:
         """Run the model over the rows; return the sequences that are read to their end, and their logits (N,V)."""
         model = self.llm.model
+        for sequence in sequences:
+            if sequence.source is not None and sequence.slot is not None and sequence.slot.source is None:
+                source = torch.tensor([sequence.source], device=model.device)
+                sequence.slot.source = Read(model.encode(source).states)
         parts = [s.tokens[row.start : row.start + row.length] for s, row in zip(sequences, rows, strict=True)]
         tokens = torch.tensor([[id for part in parts for id in part]], device=model.device)
         hidden = model.hidden(tokens, Paged(self.pool, rows))[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from hanok.core.device import pick
 from hanok.core.errors import UsageError, suggest
 from hanok.engine.choose import log_probs
+from hanok.engine.embed import embed
 from hanok.engine.engine import Engine
 from hanok.engine.hub import find
 from hanok.engine.request import Event, Prompt, Request
@@ -71,7 +72,7 @@ class LLM:
             self.tokenizer.save(path)
         if self.chat is not None:
             self.chat.save(path)
-        save_model(self.model, path, TokenIds(self.ids.bos, tuple(sorted(self.stop_ids)), self.ids.pad))
+        save_model(self.model, path, replace(self.ids, eos=tuple(sorted(self.stop_ids))))
 
     @property
     def config(self) -> ModelConfig:
@@ -84,17 +85,29 @@ class LLM:
         turns = self.chat.stops(self.tokenizer) if self.chat is not None and self.tokenizer is not None else []
         return frozenset([*self.ids.eos, *turns])
 
-    def logprobs(self, tokens: Tensor) -> Tensor:
+    @property
+    def start_ids(self) -> list[int]:
+        """Return what the decoder of a model with an encoder begins with."""
+        start = next((id for id in (self.ids.start, self.ids.bos, self.ids.pad) if id is not None), 0)
+        return [start]
+
+    def embed(self, texts: Sequence[str | Sequence[int]], **options: Any) -> Tensor:
+        """Return one vector per text (N, dim), as `hanok.engine.embed.embed` describes."""
+        return embed(self.model, self.tokenizer, texts, **options)
+
+    def logprobs(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """Return log p(tokens[:, t + 1] | tokens[:, : t + 1]) as (B, T-1) float32, by one whole-sequence forward.
 
-        The numerics in force apply: under `exact` each number has the bits that the engine gave.
+        The numerics in force apply: under `exact` each number has the bits that the engine gave. `source` (B, S) are
+        the tokens that a model's encoder reads.
         """
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or not tokens.shape[1]:
             raise UsageError(f"tokens must be int64 of shape (B, T), not {tokens.dtype} {tuple(tokens.shape)}")
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab:
             raise UsageError(f"tokens must be ids from 0 to {self.config.vocab - 1}")
         with torch.no_grad():
-            hidden = self.model.hidden(tokens.to(self.model.device))[:, :-1].flatten(0, 1)
+            given = None if source is None else source.to(self.model.device)
+            hidden = self.model.hidden(tokens.to(self.model.device), source=given)[:, :-1].flatten(0, 1)
             targets = tokens[:, 1:].reshape(-1, 1).to(self.model.device)
             rows = max(1, SLAB // self.config.vocab)
             pairs = zip(hidden.split(rows), targets.split(rows), strict=True)
@@ -180,4 +193,4 @@ def _token_ids(ids: TokenIds | None, tokenizer: Tokenizer | None) -> TokenIds:
         return ids
     eos = ids.eos if tokenizer.eos_id is None or tokenizer.eos_id in ids.eos else (*ids.eos, tokenizer.eos_id)
     bos = tokenizer.bos_id if ids.bos is None else ids.bos
-    return TokenIds(bos, eos, tokenizer.pad_id if ids.pad is None else ids.pad)
+    return replace(ids, bos=bos, eos=eos, pad=tokenizer.pad_id if ids.pad is None else ids.pad)

@@ -28,15 +28,20 @@ class Served(Protocol):
     @property
     def stop_ids(self) -> frozenset[int]: ...
 
+    @property
+    def start_ids(self) -> list[int]: ...
+
 
 def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int | None) -> Sequence:
     """Return the sequence of a request, or say what about it cannot work with this model and pool.
 
     `capacity` is how many tokens the whole pool holds, None if that does not limit a sequence.
     """
-    prompt = encode(llm, request.prompt)
+    prompt, source = encode(llm, request.prompt), None
     config = llm.model.config
     _check_ids(request, prompt, config.vocab)
+    if config.encoder is not None:  # what is asked is read by the encoder; the decoder starts afresh
+        prompt, source = llm.start_ids, _ended(llm, request.prompt, prompt)
     room = config.context - len(prompt)
     if room < 1:
         raise UsageError(f"prompt has {len(prompt)} tokens, and the model's context of {config.context} leaves no room")
@@ -64,6 +69,7 @@ def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int 
         stop_ids=[*request.stop_token_ids, *(() if request.ignore_eos else llm.stop_ids)],
         seed=seed if request.seed is None else request.seed,
         text=_stream(llm, request),
+        source=source,
     )
 
 
@@ -78,6 +84,14 @@ def encode(llm: Served, prompt: Prompt) -> list[int]:
     if llm.chat is None:
         raise UsageError("this model has no chat format (no chat_template.jinja): give the prompt as text or token ids")
     return list(llm.chat.encode(tokenizer, cast(Ordered[Message], prompt), generation=True).tokens)
+
+
+def _ended(llm: Served, given: Prompt, source: list[int]) -> list[int]:
+    """Return what an encoder reads: a text is ended as in training, token ids are taken as they are."""
+    tokenizer = llm.tokenizer
+    if tokenizer is None or tokenizer.eos_id is None or not isinstance(given, str):
+        return source
+    return [*source, tokenizer.eos_id]
 
 
 def begin(tokenizer: Tokenizer) -> list[int]:

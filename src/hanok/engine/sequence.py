@@ -32,8 +32,9 @@ class Sequence:
         stop_ids: Collection[int],
         seed: int,
         text: TextStream | None,
+        source: list[int] | None = None,
     ) -> None:
-        self.id, self.request = id, request
+        self.id, self.request, self.source = id, request, source
         self.tokens = list(prompt)  # prompt and everything drawn: what a preempted sequence is recomputed from
         self.prompt = len(prompt)
         self.last = len(prompt) + max_tokens

@@ -6,13 +6,51 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from hanok.core.errors import UsageError
-from hanok.engine.local import LLM
+from hanok.model.weights import TokenIds
 from hanok.ops.numerics import numerics as computing_with
+from hanok.text.tokenizer import Tokenizer
+
+
+class Sizes(Protocol):
+    """How many tokens there are, and how many the model can look at."""
+
+    @property
+    def vocab(self) -> int:
+        """Return the size of the vocabulary."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Return the longest sequence."""
+        ...
+
+
+class Reader(Protocol):
+    """What can be measured on text: an `LLM`, or anything else that predicts the tokens of its tokenizer."""
+
+    @property
+    def config(self) -> Sizes:
+        """Return the model's sizes."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Return the tokenizer, if there is one."""
+        ...
+
+    @property
+    def ids(self) -> TokenIds:
+        """Return the special tokens."""
+        ...
+
+    def logprobs(self, tokens: torch.Tensor, /) -> torch.Tensor:
+        """Return ln p of all tokens (B, T) but the first."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +96,7 @@ class Window:
 
 
 def bits_per_byte(
-    llm: LLM,
+    llm: Reader,
     documents: Iterable[str],
     *,
     window: int | None = None,
@@ -93,7 +131,7 @@ def bits_per_byte(
 
 
 def score_tokens(
-    llm: LLM,
+    llm: Reader,
     rows: Sequence[Sequence[int]],
     *,
     window: int | None = None,

@@ -16,11 +16,11 @@ from hanok.core.config import Config
 from hanok.core.errors import QualityGateError, UsageError, suggest
 from hanok.core.log import Log
 from hanok.core.stage import Stage
-from hanok.engine.local import LLM
 from hanok.eval.baseline import BASELINES, Held
+from hanok.eval.classic import answers, load, reader
 from hanok.eval.figure import table
-from hanok.eval.generate import Question, answer_questions, read_questions, summarise, write_samples
-from hanok.eval.likelihood import bits_per_byte
+from hanok.eval.generate import Question, read_questions, summarise, write_samples
+from hanok.eval.likelihood import Reader, bits_per_byte
 from hanok.text.data.read import read_documents
 from hanok.text.data.shard import INDEX, Shards
 from hanok.text.tokenizer import Tokenizer
@@ -48,22 +48,23 @@ class EvalConfig(Config):
 
 def run_eval(config: EvalConfig, inputs: Mapping[str, Path], out: Path, log: Log) -> dict[str, Any]:
     """Write results.json, table.md and samples_<task>.jsonl, and return the figures."""
-    llm = LLM.load(inputs["model"])
+    model = load(inputs["model"])
     results: dict[str, Any] = {"label": config.label, "numerics": config.numerics, "tasks": {}, "baselines": {}}
     rows: list[tuple[str, str, str, float, float | None]] = []
     if "tokens" in inputs:
         log.progress("eval: bits per byte")
         texts = held_out_texts(inputs["tokens"], config.max_bytes)
-        bits = bits_per_byte(llm, texts, window=config.window, batch=config.batch, numerics=config.numerics)
+        subject = reader(model)
+        bits = bits_per_byte(subject, texts, window=config.window, batch=config.batch, numerics=config.numerics)
         results["text"] = bits.to_dict()
         rows.append(("held-out text", "bits_per_byte", "↓", bits.per_byte, None))
-        results["baselines"] = _baselines(config, llm, inputs["tokens"], texts)
+        results["baselines"] = _baselines(config, subject, inputs["tokens"], texts)
         rows += [(name, "bits_per_byte", "↓", value, None) for name, value in results["baselines"].items()]
     if "tasks" in inputs:
         questions = read_questions(_file(inputs["tasks"]))
         if config.limit is not None:
             questions = first_of_each(questions, config.limit)
-        samples = answer_questions(llm, questions, max_tokens=config.max_tokens, numerics=config.numerics, log=log)
+        samples = answers(model, questions, max_tokens=config.max_tokens, numerics=config.numerics, log=log)
         write_samples(samples, out)
         for figure in summarise(samples, questions):
             results["tasks"][figure.task] = figure.to_dict()
@@ -141,7 +142,7 @@ def stage_for(inputs: Mapping[str, Path]) -> Stage:
     return replace(EVAL, inputs={name: KINDS[name] for name in inputs})
 
 
-def _baselines(config: EvalConfig, llm: LLM, tokens: Path, texts: list[str]) -> dict[str, float]:
+def _baselines(config: EvalConfig, llm: Reader, tokens: Path, texts: list[str]) -> dict[str, float]:
     prepared = (tokens / "train" / INDEX).is_file()
     tokenizer = Tokenizer.load(tokens) if prepared else llm.tokenizer
     assert tokenizer is not None

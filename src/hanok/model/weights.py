@@ -37,11 +37,15 @@ OWN = ("quantization_config", "dtype", "torch_dtype")  # keys that say how the n
 
 @dataclass(frozen=True)
 class TokenIds:
-    """The special tokens that a model's files name: where a sequence begins, which tokens end it, what fills it up."""
+    """The special tokens that a model's files name: where a sequence begins, which tokens end it, what fills it up.
+
+    `start` is what a decoder with an encoder begins with.
+    """
 
     bos: int | None = None
     eos: tuple[int, ...] = ()
     pad: int | None = None
+    start: int | None = None
 
 
 def is_model_dir(path: Path) -> bool:
@@ -62,6 +66,7 @@ def save_model(model: Model, path: Path, ids: TokenIds | None = None, *, shard_b
     _write_shards(Places(family, model.config, _shapes(model)).give_out(tensors), path, shard_bytes)
     eos = list(ids.eos) if len(ids.eos) > 1 else (ids.eos[0] if ids.eos else None)
     special = {"bos_token_id": ids.bos, "eos_token_id": eos, "pad_token_id": ids.pad}
+    special |= {} if ids.start is None else {"decoder_start_token_id": ids.start}
     dtype = str(model.dtype).removeprefix("torch.")
     formats = {name: module.kind for name, module in _linears(model).items() if module.kind != "dense"}
     packed = {"quantization_config": {"quant_method": "hanok", "modules": formats}} if formats else {}
@@ -124,7 +129,7 @@ def read_token_ids(path: Path) -> TokenIds:
             data |= {key: value for key, value in found.items() if value is not None}
     eos = data.get("eos_token_id")
     ends = tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,))
-    return TokenIds(data.get("bos_token_id"), ends, data.get("pad_token_id"))
+    return TokenIds(data.get("bos_token_id"), ends, data.get("pad_token_id"), data.get("decoder_start_token_id"))
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -20,5 +20,4 @@ CASES = [
     NEW | {"num_kv_heads": 3, "num_ln_in_parallel_attn": 1, "bias": True},
     NEW | {"num_kv_heads": 1, "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}},
     NEW | {"num_attention_heads": 4, "alibi": True, "num_kv_heads": 2},
-    NEW | {"num_ln_in_parallel_attn": 1, "num_kv_heads": 1},
 ]

@@ -10,7 +10,7 @@ BASE = {
 CASES = [
     {},
     {"use_parallel_residual": False, "tie_word_embeddings": True, "num_attention_heads": 6},
-    {"attention_bias": False, "rope_parameters": {"rope_theta": 500.0, "partial_rotary_factor": 1.0}},
+    {"attention_bias": False, "rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 1.0}},
     {"hidden_act": "gelu_new", "hidden_size": 50, "num_attention_heads": 5},
     {"num_attention_heads": 1, "layer_norm_eps": 1e-3, "hidden_act": "relu"},
     {"rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
@@ -24,4 +24,3 @@ CASES = [
         }
     },
 ]
-OLDER = ("lm_head.weight",)

@@ -5,7 +5,7 @@ CASES = [
     {},
     {"n_heads": 3, "tie_word_embeddings": False},
     {"d_model": 55, "n_heads": 5, "layer_norm_epsilon": 1e-3},
-    {"n_heads": 12, "attn_config": {"alibi_bias_max": 5}},
+    {"n_heads": 12, "tie_word_embeddings": False},
     {"n_heads": 1, "n_layers": 1, "attn_config": {"softmax_scale": 0.2}},
     {"d_model": 49, "n_heads": 7, "attn_config": {"attn_pdrop": 0, "attn_impl": "torch"}},
 ]

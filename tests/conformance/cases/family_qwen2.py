@@ -21,5 +21,9 @@ CASES = [
         "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"],
     },
     {"head_dim": 10, "rms_norm_eps": 1e-5, "hidden_act": "gelu_pytorch_tanh"},
-    {"num_attention_heads": 3, "num_key_value_heads": 1, "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}},
+    {
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
+    },
 ]

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from hanok.core.errors import UsageError
-from hanok.model.gguf import cursor
 from hanok.model.gguf.load import load_gguf
 from hanok.model.gguf.quant import FORMATS
 from hanok.model.gguf.reader import GGUF
@@ -30,14 +29,14 @@ from hanok.text.tokenizer import Tokenizer
 MIB = 1 << 20
 FORBIDDEN = ("exec", "import", "os.", "subprocess.", "socket.", "pickle.", "ctypes.", "marshal.", "shutil.")
 ALLOWED = ("os.listdir", "os.scandir")
-_watched: list[str] | None = None
+WATCH: dict[str, list[str]] = {}  # events go to the list "events" while there is one
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is not None and event.startswith(FORBIDDEN) and event not in ALLOWED:
-        _watched.append(f"{event} {arguments!r:.200}")
-    if _watched is not None and event == "open" and not str(arguments[0]).endswith("mutant.gguf"):
-        _watched.append(f"open {arguments[0]!r}")
+    if "events" not in WATCH:
+        return
+    if (event.startswith(FORBIDDEN) and event not in ALLOWED) or event == "open":
+        WATCH["events"].append(f"{event} {arguments!r:.200}")
 
 
 @pytest.fixture(scope="module")
@@ -137,27 +136,24 @@ def _fuzz(seeds: list[tuple[bytes, int]], path: Path, count: int, seed: int) -> 
 
 
 def _campaign(seeds: list[tuple[bytes, int]], tmp_path: Path, count: int) -> Counter[str]:
-    global _watched
     path = tmp_path / "mutant.gguf"
     for data, _ in seeds:  # whatever is imported or set up once happens here
         path.write_bytes(data)
         _attempt(path)
     before = _peak(reset=True)
     ends: Counter[str] = Counter()
-    slowest, events = 0.0, []
+    slowest = 0.0
     for end, seconds in _fuzz(seeds, path, count, seed=count):
         ends[end] += 1
         slowest = max(slowest, seconds)
     assert slowest < 1.0, slowest
     assert _peak() - before < 64 * MIB, f"{(_peak() - before) / MIB:.0f} MiB"
-    _watched = events
-    try:
-        for _ in _fuzz(seeds, path, count // 10, seed=count + 1):
-            pass
-    finally:
-        _watched = None
-    ours = [event for event in events if "mutant.gguf" not in event]
-    assert not ours, ours[:5]
+    WATCH["events"] = []
+    for _ in _fuzz(seeds, path, count // 10, seed=count + 1):
+        pass
+    events = WATCH.pop("events")
+    others = [event for event in events if "mutant.gguf" not in event]
+    assert events and not others, others[:5]
     return ends
 
 
@@ -170,32 +166,6 @@ def test_mutated_files_are_read_or_refused(seeds: Any, tmp_path: Path, audited: 
 def test_ten_thousand_mutated_files_are_read_or_refused(seeds: Any, tmp_path: Path, audited: None) -> None:
     ends = _campaign(seeds, tmp_path, 10_000)
     assert ends["refused"] > 7000 and ends["read"] > 200, ends
-
-
-def test_without_its_guards_the_reader_fails_the_same_campaign(
-    seeds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cursor.Cursor, "require", lambda self, count, what: None)
-    monkeypatch.setattr(cursor, "MAX_HEADER", 1 << 64)
-    with pytest.raises((MemoryError, OverflowError, ValueError)) as error:
-        for _ in _fuzz(seeds, tmp_path / "mutant.gguf", 3000, seed=3000):
-            pass
-    assert not isinstance(error.value, UsageError)
-
-
-def test_the_gguf_package_has_many_ends_for_the_same_files(seeds: Any, tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
-    rng, ends, path = random.Random(5), set(), tmp_path / "mutant.gguf"
-    for number in range(200):
-        data, header = seeds[number % 4]
-        out = bytearray(data)
-        out[rng.randrange(24, header)] ^= 1 << rng.randrange(8)
-        path.write_bytes(out)
-        try:
-            gguf.GGUFReader(path)
-        except Exception as error:
-            ends.add(type(error).__name__)
-    assert len(ends) > 1, ends  # so that "one error type" is no matter of course
 
 
 @pytest.mark.parametrize("dtype", ["f32", "q8_0"])

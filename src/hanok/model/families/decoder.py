@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hanok.core.errors import UsageError
-from hanok.model.families.rows import BLOCK, flag
+from hanok.model.families.rows import BLOCK, HeadsRow, flag
 from hanok.model.families.rule import DROP, TIED, Rule, layers
 from hanok.model.families.table import REQUIRED, Json, Key, Row, get, put
 
@@ -42,6 +42,22 @@ class Absent:
 
     def write(self, ours: Json, theirs: Json) -> None:
         self.row.write(ours, theirs)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads as `HeadsRow` has them, with what absent keys mean; a size that the others give is not written."""
+
+    kv_heads: int | None = None
+    head_dim: int | None = None
+
+    def read(self, theirs: Json, ours: Json) -> None:
+        HeadsRow().read({"num_key_value_heads": self.kv_heads, "head_dim": self.head_dim, **theirs}, ours)
+
+    def write(self, ours: Json, theirs: Json) -> None:
+        HeadsRow().write(ours, theirs)
+        if self.head_dim is None and theirs["head_dim"] == ours["dim"] // theirs["num_attention_heads"]:
+            del theirs["head_dim"]
 
 
 GATED = {

@@ -14,6 +14,7 @@ from hanok.model.families.table import Family, Json, Key, get, put
 T, O = "transformer.h.{l}.", "blocks.{l}."
 GROUPS = "layers.block.mixer.kv_heads"
 MIXER = BLOCK + "mixer"
+ROPE = RopeRow(MIXER + ".position")
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,24 @@ class StyleRow:
 class PositionRow:
     """ALiBi, which is added before scores are divided by the root of the head's size, or RoPE."""
 
-    rope: RopeRow = RopeRow(MIXER + ".position")
-
     def read(self, theirs: Json, ours: Json) -> None:
         if theirs.get("alibi"):
             head_dim = ours["dim"] // get(ours, MIXER + ".heads")
             put(ours, MIXER + ".position", {"kind": "alibi", "scale": head_dim**-0.5})
         else:
-            put(ours, MIXER + ".position.kind", "rope")
-            self.rope.read(theirs, ours)
+            ROPE.read(theirs, ours)
 
     def write(self, ours: Json, theirs: Json) -> None:
         theirs["alibi"] = get(ours, MIXER + ".position.kind") == "alibi"
         if not theirs["alibi"]:
-            self.rope.write(ours, theirs)
+            ROPE.write(ours, theirs)
 
 
 FALCON = FAMILIES.register("falcon", paper="Almazrouei et al. 2023, arXiv 2311.16867")(
     Family(
         model_type="falcon",
         architecture="FalconForCausalLM",
-        skeleton=merged(GPT, {"layers": {"block": {"mixer": {"position": None}}}}),
+        skeleton=merged(GPT, {"layers": {"block": {"mixer": {"position": {"kind": "rope"}}}}}),
         config=(
             Either(("vocab_size",), ("vocab",)),
             Either(("hidden_size", "n_embed"), ("dim",)),
@@ -93,9 +91,13 @@ FALCON = FAMILIES.register("falcon", paper="Almazrouei et al. 2023, arXiv 2311.1
             Rule("transformer.word_embeddings.weight", "embed.weight"),
             *layers("transformer.ln_f", "norm", [("", "")]),
             Rule("lm_head.weight", "head.weight", TIED),
-            # ln_attn and ln_mlp stand before parallel branches with a norm each, the other two before the rest.
-            *layers(T, O, [("ln_attn", "mixer_norm"), ("ln_mlp", "ffn_norm")]),
-            *layers(T, O, [("input_layernorm", "mixer_norm"), ("post_attention_layernorm", "ffn_norm")]),
+            *layers(T, O, [("ln_attn", "mixer_norm"), ("ln_mlp", "ffn_norm")], (BLOCK + "wiring", "parallel_norms")),
+            *layers(
+                T,
+                O,
+                [("input_layernorm", "mixer_norm"), ("post_attention_layernorm", "ffn_norm")],
+                (BLOCK + "wiring", "parallel", "pre"),
+            ),
             *(
                 Rule(
                     f"{T}self_attention.query_key_value.{p}",

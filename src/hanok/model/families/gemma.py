@@ -12,15 +12,15 @@ from hanok.model.families.decoder import (
     HIDDEN,
     MLP,
     PRE_NORMS,
-    Absent,
     GatedRow,
+    Heads,
     Only,
     RootRow,
     eps,
     sizes,
     skeleton,
 )
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.table import Family, Json, Row
 
 TANH = "gelu_pytorch_tanh"
@@ -53,7 +53,7 @@ GEMMA = FAMILIES.register("gemma", paper="Gemma Team 2024, arXiv 2403.08295")(
             RootRow(),
             TanhRow(GatedRow(default=TANH)),
             ATTENTION_BIAS,
-            Absent({"num_key_value_heads": 16, "head_dim": 256}, HeadsRow()),
+            Heads(16, 256),
             RopeRow(BLOCK + "mixer.position"),
             CAUSAL,
         ),

@@ -11,8 +11,8 @@ from hanok.model.families.decoder import (
     ENDS,
     HIDDEN,
     MLP,
-    Absent,
     GatedRow,
+    Heads,
     InverseRootRow,
     O,
     RootRow,
@@ -23,7 +23,7 @@ from hanok.model.families.decoder import (
 )
 from hanok.model.families.gemma import CAUSAL, GAIN, TANH
 from hanok.model.families.pattern import Layers, WindowRow, windows
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.rule import Rule
 from hanok.model.families.table import Family, Json, Key
 
@@ -54,7 +54,7 @@ GEMMA2 = FAMILIES.register("gemma2", paper="Gemma Team 2024, arXiv 2408.00118")(
                     RootRow(),
                     GatedRow("hidden_activation", default=TANH),
                     ATTENTION_BIAS,
-                    Absent({"num_key_value_heads": 4, "head_dim": 256}, HeadsRow()),
+                    Heads(4, 256),
                     RopeRow(BLOCK + "mixer.position"),
                     InverseRootRow("query_pre_attn_scalar", BLOCK + "mixer.scale", 256),
                     Key("attn_logit_softcapping", (BLOCK + "mixer.softcap",), 50.0),

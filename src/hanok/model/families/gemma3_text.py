@@ -15,8 +15,8 @@ from hanok.model.families.decoder import (
     HIDDEN,
     MLP,
     QK_NORMS,
-    Absent,
     GatedRow,
+    Heads,
     InverseRootRow,
     Only,
     RootRow,
@@ -27,7 +27,7 @@ from hanok.model.families.decoder import (
 from hanok.model.families.gemma import CAUSAL, GAIN, TANH
 from hanok.model.families.gemma2 import SANDWICH
 from hanok.model.families.pattern import Layers, WindowRow, windows
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.table import Family, Json, Key
 
 
@@ -84,7 +84,7 @@ GEMMA3 = FAMILIES.register("gemma3_text", paper="Gemma Team 2025, arXiv 2503.197
                     RootRow(),
                     GatedRow("hidden_activation", default=TANH),
                     ATTENTION_BIAS,
-                    Absent({"num_key_value_heads": 4, "head_dim": 256}, HeadsRow()),
+                    Heads(4, 256),
                     InverseRootRow("query_pre_attn_scalar", BLOCK + "mixer.scale", 256),
                     Key("final_logit_softcapping", ("head.softcap",)),
                     Only("attn_logit_softcapping", (None,)),

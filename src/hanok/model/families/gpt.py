@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,18 +96,3 @@ class InnerRow:
     def write(self, ours: Json, theirs: Json) -> None:
         hidden = get(ours, BLOCK + "ffn.hidden")
         theirs[self.theirs] = None if hidden == 4 * ours["dim"] else hidden
-
-
-@dataclass(frozen=True)
-class Check:
-    """A condition on their keys without which we would compute something else; `problem` says what is wrong."""
-
-    holds: Callable[[Json], bool]
-    problem: str
-
-    def read(self, theirs: Json, ours: Json) -> None:
-        if not self.holds(theirs):
-            raise UsageError(f"config.json: {self.problem}")
-
-    def write(self, ours: Json, theirs: Json) -> None:
-        """There is nothing to write: the other rows say it."""

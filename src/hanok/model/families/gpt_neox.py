@@ -26,13 +26,9 @@ GPT_NEOX = FAMILIES.register("gpt_neox", paper="Black et al. 2022, arXiv 2204.06
             ActivationRow("hidden_act", "gelu"),
             Key("layer_norm_eps", EPS, 1e-5),
             Key("attention_bias", (BLOCK + "mixer.bias",), **(flag("all", "none") | {"default": True})),
-            Key(
-                "use_parallel_residual", (BLOCK + "wiring",), **(flag("parallel_norms", "pre") | {"default": True})
-            ),
+            Key("use_parallel_residual", (BLOCK + "wiring",), **(flag("parallel_norms", "pre") | {"default": True})),
             Key("tie_word_embeddings", ("embeddings",), **flag("tied", "untied")),
-            RopeRow(
-                BLOCK + "mixer.position", theta="rotary_emb_base", fraction="rotary_pct", default_fraction=0.25
-            ),
+            RopeRow(BLOCK + "mixer.position", theta="rotary_emb_base", fraction="rotary_pct", default_fraction=0.25),
         ),
         weights=(
             Rule("gpt_neox.embed_in.weight", "embed.weight"),

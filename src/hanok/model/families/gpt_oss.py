@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from hanok.core.errors import UsageError
 from hanok.model.families import FAMILIES
-from hanok.model.families.decoder import ATTENTION_BIAS, BIASED_ATTENTION, ENDS, O, PRE_NORMS, Absent, Only, T
-from hanok.model.families.decoder import eps, sizes, skeleton
+from hanok.model.families.decoder import (
+    ATTENTION_BIAS,
+    BIASED_ATTENTION,
+    ENDS,
+    PRE_NORMS,
+    Absent,
+    Heads,
+    O,
+    Only,
+    T,
+    eps,
+    sizes,
+    skeleton,
+)
 from hanok.model.families.gemma2 import alternating
 from hanok.model.families.pattern import Layers, WindowRow, windows
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
-from hanok.model.families.rule import ALTERNATING, TRANSPOSE, Rule
+from hanok.model.families.rows import BLOCK, RopeRow
+from hanok.model.families.rule import TRANSPOSE, Rule, Shapes
 from hanok.model.families.table import REQUIRED, Family, Json, Key
 
 FFN = {
@@ -36,16 +52,30 @@ class PackedRow:
         packed: Any = theirs.get("quantization_config")
         if isinstance(packed, dict) and packed.get("quant_method") == "mxfp4":
             raise UsageError(
-                "config.json: the experts are packed as MXFP4 (quantization_config), which is not supported; unpack them "
-                "once with transformers: from_pretrained(..., quantization_config=Mxfp4Config(dequantize=True)), then "
-                "save_pretrained"
+                "config.json: the experts are packed as MXFP4 (quantization_config), which is not supported; unpack "
+                "them once with transformers: from_pretrained(path, quantization_config=Mxfp4Config(dequantize=True)), "
+                "then save_pretrained"
             )
 
     def write(self, ours: Json, theirs: Json) -> None:
         """Our files are not packed so."""
 
 
-EXPERTS = O + "ffn.experts."
+class Alternating:
+    """Two of ours in turn along their last dimension: matrices (E, in, 2 out), biases (E, 2 out)."""
+
+    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
+        return [_turned(theirs[..., first::2]) for first in range(2)]
+
+    def join(self, ours: Sequence[Tensor]) -> Tensor:
+        return torch.stack([_turned(x) for x in ours], -1).flatten(-2)
+
+
+def _turned(x: Tensor) -> Tensor:
+    return x.transpose(-1, -2) if x.dim() == 3 else x
+
+
+EXPERTS, ALTERNATING = O + "ffn.experts.", Alternating()
 
 GPT_OSS = FAMILIES.register("gpt_oss", paper="OpenAI 2025, arXiv 2508.10925")(
     Family(
@@ -59,7 +89,7 @@ GPT_OSS = FAMILIES.register("gpt_oss", paper="OpenAI 2025, arXiv 2508.10925")(
                     *sizes(context=131072),
                     eps(1e-5),
                     Absent({"attention_bias": True}, ATTENTION_BIAS),
-                    Absent({"num_key_value_heads": 8, "head_dim": 64}, HeadsRow()),
+                    Heads(8, 64),
                     Absent({"rope_scaling": YARN}, RopeRow(BLOCK + "mixer.position", default_theta=150000.0)),
                     Key("num_local_experts", (BLOCK + "ffn.experts",), 128),
                     Key("num_experts_per_tok", (BLOCK + "ffn.router.per_token",), 4),

@@ -9,14 +9,14 @@ from hanok.model.families.decoder import (
     MLP,
     PLAIN_ATTENTION,
     PRE_NORMS,
-    Absent,
     GatedRow,
+    Heads,
     Only,
     eps,
     sizes,
     skeleton,
 )
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.table import Family, Key
 
 MISTRAL = FAMILIES.register("mistral", paper="Jiang et al. 2023, arXiv 2310.06825")(
@@ -29,7 +29,7 @@ MISTRAL = FAMILIES.register("mistral", paper="Jiang et al. 2023, arXiv 2310.0682
             HIDDEN,
             eps(1e-6),
             GatedRow(),
-            Absent({"num_key_value_heads": 8}, HeadsRow()),
+            Heads(8),
             RopeRow(BLOCK + "mixer.position"),
             Key("sliding_window", (BLOCK + "mixer.window",), 4096),
             Only("layer_types", (None,)),

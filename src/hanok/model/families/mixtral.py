@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from hanok.model.families import FAMILIES
-from hanok.model.families.decoder import ENDS, O, PLAIN_ATTENTION, PRE_NORMS, Absent, Only, T, eps, sizes, skeleton, matrices
+from hanok.model.families.decoder import (
+    ENDS,
+    PLAIN_ATTENTION,
+    PRE_NORMS,
+    Heads,
+    O,
+    Only,
+    T,
+    eps,
+    matrices,
+    sizes,
+    skeleton,
+)
 from hanok.model.families.mixture import MOE, chosen
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.rule import Rule
 from hanok.model.families.table import Family, Key
 
@@ -17,7 +29,7 @@ MIXTRAL = FAMILIES.register("mixtral", paper="Jiang et al. 2024, arXiv 2401.0408
         config=(
             *sizes(context=131072),
             eps(1e-5),
-            Absent({"num_key_value_heads": 8}, HeadsRow()),
+            Heads(8),
             RopeRow(BLOCK + "mixer.position", default_theta=1e6),
             Key("sliding_window", (BLOCK + "mixer.window",)),
             Key("num_local_experts", (BLOCK + "ffn.experts",), 8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,10 @@ class Start:
     """A part that the rows after this one complete; their config has no key for it."""
 
     ours: str
-    part: Mapping[str, Any]
+    part: Any
 
     def read(self, theirs: Json, ours: Json) -> None:
-        put(ours, self.ours, copy.deepcopy(dict(self.part)))
+        put(ours, self.ours, copy.deepcopy(self.part))
 
     def write(self, ours: Json, theirs: Json) -> None:
         """There is nothing to write."""

@@ -13,8 +13,15 @@ from hanok.model.families.table import Always, Family, Json, Key, get, put
 
 T, O = "transformer.blocks.{l}.", "blocks.{l}."
 MIXER = BLOCK + "mixer"
-# What transformers computes whatever these say, and we compute if they say so.
-COMPUTED = {"attn_type": "multihead_attention", "clip_qkv": None, "prefix_lm": False, "qk_ln": False, "alibi": True}
+# The code of the family computes these as they are here, whatever they say; another value is refused.
+COMPUTED = {
+    "attn_type": "multihead_attention",
+    "clip_qkv": None,
+    "prefix_lm": False,
+    "qk_ln": False,
+    "alibi": True,
+    "alibi_bias_max": 8,
+}
 
 
 @dataclass(frozen=True)
@@ -25,18 +32,14 @@ class AttentionRow:
         attention = theirs.get("attn_config") or {}
         for key, value in COMPUTED.items():
             if attention.get(key, value) != value:
-                raise UsageError(f"config.json: attn_config.{key} = {attention[key]!r} is not supported, only {value!r}")
+                raise UsageError(
+                    f"config.json: attn_config.{key} = {attention[key]!r} is not supported, only {value!r}"
+                )
         put(ours, MIXER + ".scale", attention.get("softmax_scale"))
-        put(ours, MIXER + ".position.steepest", attention.get("alibi_bias_max", 8))
 
     def write(self, ours: Json, theirs: Json) -> None:
-        scale, steepest = get(ours, MIXER + ".scale"), get(ours, MIXER + ".position.steepest")
-        usual = (ours["dim"] // get(ours, MIXER + ".heads")) ** -0.5
-        bias = int(steepest) if steepest == int(steepest) else steepest
-        theirs["attn_config"] = COMPUTED | {
-            "softmax_scale": None if scale == usual else scale,
-            "alibi_bias_max": bias,
-        }
+        scale, usual = get(ours, MIXER + ".scale"), (ours["dim"] // get(ours, MIXER + ".heads")) ** -0.5
+        theirs["attn_config"] = COMPUTED | {"softmax_scale": None if scale == usual else scale}
 
 
 MPT = FAMILIES.register("mpt", paper="MosaicML 2023, Introducing MPT-7B")(

@@ -10,11 +10,12 @@ from hanok.model.families.decoder import (
     HIDDEN,
     MLP,
     GatedRow,
+    Heads,
     Only,
     sizes,
     skeleton,
 )
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.table import Family
 
 BARE = {"kind": "layernorm", "weight": "none", "bias": "none", "eps": 1e-5}
@@ -29,7 +30,7 @@ OLMO = FAMILIES.register("olmo", paper="Groeneveld et al. 2024, arXiv 2402.00838
             HIDDEN,
             GatedRow(),
             ATTENTION_BIAS,
-            HeadsRow(),
+            Heads(),
             RopeRow(BLOCK + "mixer.position"),
             Only("clip_qkv", (None,)),
         ),

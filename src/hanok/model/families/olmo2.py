@@ -11,13 +11,14 @@ from hanok.model.families.decoder import (
     MLP,
     QK_NORMS,
     GatedRow,
+    Heads,
     O,
     T,
     eps,
     sizes,
     skeleton,
 )
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.rule import Rule
 from hanok.model.families.table import Family
 
@@ -34,7 +35,7 @@ OLMO2 = FAMILIES.register("olmo2", paper="OLMo Team 2025, arXiv 2501.00656")(
             eps(1e-5, BLOCK + "mixer.qk_norm.eps"),
             GatedRow(),
             ATTENTION_BIAS,
-            HeadsRow(),
+            Heads(),
             RopeRow(BLOCK + "mixer.position"),
         ),
         weights=(

@@ -25,7 +25,9 @@ OPENAI_GPT = FAMILIES.register("openai-gpt", paper="Radford et al. 2018, Improvi
             Either(("n_head",), (BLOCK + "mixer.heads",)),
             Either(("n_positions",), ("context", "embed.position.length"), 512),
             # This family's "gelu" is the approximation: it had no other.
-            ActivationRow("afn", "gelu", (("gelu", "gelu_tanh"), ("relu", "relu"), ("silu", "silu"), ("swish", "silu"))),
+            ActivationRow(
+                "afn", "gelu", (("gelu", "gelu_tanh"), ("relu", "relu"), ("silu", "silu"), ("swish", "silu"))
+            ),
             Key("layer_norm_epsilon", (BLOCK + "norm.eps",), 1e-5),
             Key("tie_word_embeddings", ("embeddings",), **(flag("tied", "untied") | {"default": True})),
         ),

@@ -56,7 +56,9 @@ PHI = FAMILIES.register("phi", paper="Gunasekar et al. 2023, arXiv 2306.11644; L
             Rule("lm_head.bias", "head.bias"),
             Rule(T + "self_attn.rotary_emb.inv_freq", op=DROP),
             *layers(T + "self_attn.", O + "mixer.", [(f"{a}_proj", a) for a in "qkv"]),
-            *layers(T + "self_attn.", O + "mixer.", [("dense", "o"), ("q_layernorm", "q_norm"), ("k_layernorm", "k_norm")]),
+            *layers(
+                T + "self_attn.", O + "mixer.", [("dense", "o"), ("q_layernorm", "q_norm"), ("k_layernorm", "k_norm")]
+            ),
             *layers(T, O, [("input_layernorm", "mixer_norm"), ("mlp.fc1", "ffn.up"), ("mlp.fc2", "ffn.down")]),
         ),
         base="model.",

@@ -12,6 +12,7 @@ from hanok.model.families.decoder import (
     PRE_NORMS,
     Absent,
     GatedRow,
+    Heads,
     O,
     T,
     eps,
@@ -20,7 +21,7 @@ from hanok.model.families.decoder import (
     skeleton,
 )
 from hanok.model.families.pattern import Layers, WindowRow, windows
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.rule import layers
 from hanok.model.families.table import Always, Family, Json
 
@@ -46,7 +47,7 @@ QWEN2 = FAMILIES.register("qwen2", paper="Yang et al. 2024, arXiv 2407.10671; Qw
                     HIDDEN,
                     eps(1e-6),
                     GatedRow(),
-                    Absent({"num_key_value_heads": 32}, HeadsRow()),
+                    Heads(32),
                     RopeRow(BLOCK + "mixer.position"),
                 ),
                 kinds=(windows(late, local=SWITCHED),),

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hanok.model.families import FAMILIES
-from hanok.model.families.decoder import ENDS, GATE_UP_DOWN, MLP, O, PRE_NORMS, Absent, GatedRow, T
-from hanok.model.families.decoder import eps, matrices, sizes, skeleton
+from hanok.model.families.decoder import (
+    ENDS,
+    GATE_UP_DOWN,
+    MLP,
+    PRE_NORMS,
+    GatedRow,
+    Heads,
+    O,
+    T,
+    eps,
+    matrices,
+    sizes,
+    skeleton,
+)
 from hanok.model.families.mixture import EXPERTS, NORMALISE, ROUTER, Start, chosen, sparse
 from hanok.model.families.pattern import Layers, windows
 from hanok.model.families.qwen2 import SWITCHED
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow, flag
+from hanok.model.families.rows import BLOCK, RopeRow, flag
 from hanok.model.families.rule import Rule, layers
 from hanok.model.families.table import REQUIRED, Family, Json, Key
 
@@ -32,7 +44,7 @@ QWEN2_MOE = FAMILIES.register("qwen2_moe", paper="Yang et al. 2024, arXiv 2407.1
                 rows=(
                     *sizes(context=32768),
                     eps(1e-6),
-                    Absent({"num_key_value_heads": 16}, HeadsRow()),
+                    Heads(16),
                     RopeRow(BLOCK + "mixer.position"),
                     Key("qkv_bias", (BLOCK + "mixer.bias",), **(flag("qkv", "none") | {"default": True})),
                 ),

@@ -11,15 +11,15 @@ from hanok.model.families.decoder import (
     MLP,
     PRE_NORMS,
     QK_NORMS,
-    Absent,
     GatedRow,
+    Heads,
     eps,
     sizes,
     skeleton,
 )
 from hanok.model.families.pattern import Layers, windows
 from hanok.model.families.qwen2 import SWITCHED, late
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.table import Family
 
 QWEN3 = FAMILIES.register("qwen3", paper="Yang et al. 2025, arXiv 2505.09388")(
@@ -35,7 +35,7 @@ QWEN3 = FAMILIES.register("qwen3", paper="Yang et al. 2025, arXiv 2505.09388")(
                     eps(1e-6, BLOCK + "mixer.qk_norm.eps"),
                     GatedRow(),
                     ATTENTION_BIAS,
-                    Absent({"num_key_value_heads": 32, "head_dim": 128}, HeadsRow()),
+                    Heads(32, 128),
                     RopeRow(BLOCK + "mixer.position"),
                 ),
                 kinds=(windows(late, local=SWITCHED),),

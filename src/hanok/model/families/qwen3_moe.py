@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from hanok.model.families import FAMILIES
-from hanok.model.families.decoder import ATTENTION_BIAS, BIASED_ATTENTION, ENDS, MLP, PRE_NORMS, QK_NORMS, Absent
-from hanok.model.families.decoder import GatedRow, eps, sizes, skeleton
+from hanok.model.families.decoder import (
+    ATTENTION_BIAS,
+    BIASED_ATTENTION,
+    ENDS,
+    MLP,
+    PRE_NORMS,
+    QK_NORMS,
+    GatedRow,
+    Heads,
+    eps,
+    sizes,
+    skeleton,
+)
 from hanok.model.families.gpt import Either
 from hanok.model.families.mixture import EXPERTS, NORMALISE, ROUTER, chosen, sparse
 from hanok.model.families.pattern import Layers
-from hanok.model.families.rows import BLOCK, HeadsRow, RopeRow
+from hanok.model.families.rows import BLOCK, RopeRow
 from hanok.model.families.table import REQUIRED, Family, Json, Key, get, put
 
 
@@ -36,7 +47,7 @@ QWEN3_MOE = FAMILIES.register("qwen3_moe", paper="Yang et al. 2025, arXiv 2505.0
                     *sizes(context=32768),
                     eps(1e-6, BLOCK + "mixer.qk_norm.eps"),
                     ATTENTION_BIAS,
-                    Absent({"num_key_value_heads": 4}, HeadsRow()),
+                    Heads(4),
                     RopeRow(BLOCK + "mixer.position"),
                     SwitchedWindowRow(),
                 ),

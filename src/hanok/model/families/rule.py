@@ -128,11 +128,13 @@ class Rule:
 
     An index may be moved: `blocks.{l*2+1}.`. An index that is in their name alone counts the parts of a stacked tensor
     of ours (`experts.{e}.`). DROP ignores a tensor (a buffer that we compute), TIED one that shares another's matrix.
+    Where their name depends on the config, `when` is a path in ours and the words there for which this is the name.
     """
 
     theirs: str
     ours: str | tuple[str, ...] = ""
     op: Op | Interleaved = SAME
+    when: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -160,6 +162,8 @@ def expand(
     pieces: dict[str, Piece] = {}
     ignored: set[str] = set()
     for rule in rules:
+        if rule.when and str(_at(rule.when[0], config)) not in rule.when[1:]:
+            continue
         for layer in range(depth if "{l}" in rule.theirs else 1):
             theirs, names = rule.theirs.replace("{l}", str(layer)), tuple(_fill(n, layer) for n in rule.names)
             if rule.op is DROP:
@@ -192,13 +196,19 @@ def _fill(name: str, layer: int) -> str:
 def _bound(op: Op | Interleaved, config: ModelConfig) -> Op:
     if not isinstance(op, Interleaved):
         return op
+    groups = _at(op.groups, config)
+    assert isinstance(groups, int)
+    return op.bind(groups)
+
+
+def _at(path: str, config: ModelConfig) -> Any:
+    """Return the value at a dotted path of a config."""
     value: Any = config.to_dict()
-    for step in op.groups.split("."):
+    for step in path.split("."):
         value = value[step]
-    assert isinstance(value, int)
-    return op.bind(value)
+    return value
 
 
-def layers(theirs: str, ours: str, names: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
+def layers(theirs: str, ours: str, names: Iterable[tuple[str, str]], when: tuple[str, ...] = ()) -> tuple[Rule, ...]:
     """Return one rule per pair of names under a common prefix, for weight and bias."""
-    return tuple(Rule(f"{theirs}{a}.{p}", f"{ours}{b}.{p}") for a, b in names for p in ("weight", "bias"))
+    return tuple(Rule(f"{theirs}{a}.{p}", f"{ours}{b}.{p}", when=when) for a, b in names for p in ("weight", "bias"))

@@ -24,11 +24,12 @@ OPTIONAL: dict[str, dict[str, str]] = {
     "longrope": {"factor": "factor", "length": "length"},
 }
 ATTENTION = ("yarn", "longrope")  # those whose cosines and sines may be multiplied by `attention_factor`
-TRUNCATE = {True: "whole", False: "none"}
 
 
 def read_scaling(scaling: Json, theirs: Json) -> Json | None:
     """Return our config of `rope_scaling` or `rope_parameters`, given the whole config.json for what they leave out."""
+    if any(isinstance(value, dict) for value in scaling.values()):
+        raise UsageError(f"config.json: rope parameters by layer type ({', '.join(scaling)}) are not read here")
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     kind = ALIASES.get(kind, kind)
     if kind == "default":
@@ -53,7 +54,7 @@ def read_scaling(scaling: Json, theirs: Json) -> Json | None:
         ours[name] = scaling[key]
     ours |= {name: scaling[key] for key, name in _optional(kind).items() if scaling.get(key) is not None}
     if kind == "yarn" and scaling.get("truncate") is not None:
-        ours["truncate"] = TRUNCATE[scaling["truncate"]]
+        ours["truncate"] = "whole" if scaling["truncate"] else "none"
     return ours
 
 

@@ -21,10 +21,11 @@ PUBLISHED = (1.0, 4.0, 8192.0)  # what every LLaMA 3.1, 3.2 and 3.3 has beside i
 
 def factors(theta: float, head_dim: int, scaling: Mapping[str, float]) -> npt.NDArray[np.float64]:
     """Return what the frequencies theta^(-2i / head_dim) are divided by in the LLaMA 3.1 scaling."""
-    frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
     factor, low, high, context = (scaling[name] for name in NUMBERS)
-    blend = np.clip((context * frequencies / (2 * math.pi) - low) / (high - low), 0.0, 1.0)
-    return np.asarray(1.0 / ((1.0 - blend) / factor + blend))
+    with np.errstate(all="ignore"):  # a hostile file's numbers may overflow; they then match no factors
+        frequencies = theta ** (-np.arange(0, head_dim, 2) / head_dim)
+        blend = np.clip((context * frequencies / (2 * math.pi) - low) / (high - low), 0.0, 1.0)
+        return np.asarray(1.0 / ((1.0 - blend) / factor + blend))
 
 
 def read_scaling(file: GGUF, name: str, theta: float, head_dim: int) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ class Router(nn.Module):
     visits on average. It is no Linear: its product stays in full precision, whatever the others are packed into.
     """
 
-    copies, active = 1, 1
+    copies, active, idle = 1, 1, 0
     per_token: float
 
     def __init__(self, config: RouterConfig, dim: int, experts: int) -> None:

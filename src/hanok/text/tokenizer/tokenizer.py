@@ -86,6 +86,16 @@ class Tokenizer:
         checked = [well_formed(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(checked, add_special_tokens=False)]
 
+    def encode_wrapped(self, text: str, limit: int) -> list[int]:
+        """Return at most `limit` ids of a text with what the tokenizer's own template puts around it ([CLS], [SEP])."""
+        alone = self._backend.num_special_tokens_to_add(False)
+        ids = self.encode(text)[: max(0, limit - alone)]
+        if not alone:
+            return ids
+        marked = self._backend.encode("", add_special_tokens=True)
+        before = _leading(self._backend, marked.ids)
+        return [*marked.ids[:before], *ids, *marked.ids[before:]]
+
     def encode_document(self, text: str) -> list[int]:
         """Return the ids of a whole document, between BOS and EOS as far as the tokenizer has them."""
         return self.between(self.encode(text))
@@ -145,6 +155,15 @@ class Tokenizer:
     def _id(self, name: str | None) -> int | None:
         id: int | None = None if name is None else self._backend.token_to_id(name)
         return id
+
+
+def _leading(backend: tokenizers.Tokenizer, marks: list[int]) -> int:
+    """Return how many of a template's special tokens stand before the text."""
+    probe = next((id for id in range(backend.get_vocab_size()) if id not in marks), None)
+    plain = None if probe is None else backend.id_to_token(probe)
+    wrapped = backend.encode([plain], is_pretokenized=True, add_special_tokens=True) if plain else None
+    mask = [] if wrapped is None else wrapped.special_tokens_mask
+    return mask.index(0) if 0 in mask else min(1, len(marks))
 
 
 def well_formed(text: str) -> str:
