@@ -158,15 +158,26 @@ def prose() -> list[list[str]]:
     return list(sentences(topics.values()))
 
 
-@pytest.mark.parametrize(("predict", "epochs"), [("skipgram", 8), ("cbow", 8)])
+PAIRS = (
+    "list tuple", "integer integers", "string bytes", "break continue", "class instance", "int float", "try except",
+    "left right", "global nonlocal", "import module", "positive negative", "lower upper", "true false", "keys values",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("predict", "epochs"), [("skipgram", 8), ("cbow", 12)])
 def test_neighbours_in_pythons_own_documentation(predict: str, epochs: int, prose: list[list[str]]):
-    model = Word2Vec.fit(Word2Vec.Config(predict=predict, dim=64, epochs=epochs), prose)
-    for word, expected in {
-        "integer": {"integers", "decimal", "float", "int", "number", "fraction", "floating"},
-        "list": {"tuple", "lists", "sequence", "elements", "items", "display", "target"},
-        "class": {"metaclass", "base", "classes", "instance", "subclass", "definition", "derived"},
-    }.items():
-        assert {near for near, _ in model.neighbours(word, 10)} & expected, (word, model.neighbours(word, 10))
+    """Of the words of `help()`, those that belong together are near: among the nearest twentieth, on the median."""
+    model = Word2Vec.fit(Word2Vec.Config(predict=predict, dim=48, epochs=epochs), prose)
+    start = Word2Vec(model.config, model.words)
+
+    def rank(vectors: WordVectors, pair: str) -> float:
+        one, other = pair.split()
+        found = [word for word, _ in vectors.neighbours(one, len(vectors.words))]
+        return found.index(other) / len(found)
+
+    ranks = {pair: rank(model, pair) for pair in PAIRS}
+    assert np.median(list(ranks.values())) < 0.05, ranks
+    assert np.median([rank(start, pair) for pair in PAIRS]) > 0.2, "the control: vectors that have learned nothing"
 
 
 def test_saved_and_loaded_models_agree(tmp_path: Path):
@@ -314,11 +325,10 @@ def test_equals_gensims_loss_and_gradient_on_the_same_batch(predict: str):
     mix, positive, negative = ours.mix[0], ours.positive[0], ours.negative[0]
     h, scores = mix @ v, mix @ v @ u.T
     assert ours.loss(v, u) * len(tasks) == pytest.approx(theirs, rel=0.03)
-    softplus = torch.nn.functional.softplus
-    coarse = positive * softplus(-in_gensims_table(scores)) + negative * softplus(-in_gensims_table(-scores))
-    assert float(coarse.sum()) == pytest.approx(theirs, rel=5e-4)
-    other = as_problem([(inputs, target, [(w + 1) % words for w in drawn]) for inputs, target, drawn in tasks], words)
-    assert other.loss(v, u) * len(tasks) != pytest.approx(theirs, rel=0.03), "the control: other negatives"
+    assert coarse_loss(scores, positive, negative) == pytest.approx(theirs, rel=5e-4)
+    turned = negative.roll(1, dims=-1)
+    assert coarse_loss(scores, positive, turned) != pytest.approx(theirs, rel=5e-4), "the control: other negatives"
+    assert far(gradients(h, u, positive, turned)[1], moved[1]) > 0.3
 
     # gensim's CBOW gives every neighbour the whole gradient of the mean, without 1 / their number; ours is the loss's.
     whole = (mix > 0).float()
@@ -326,11 +336,18 @@ def test_equals_gensims_loss_and_gradient_on_the_same_batch(predict: str):
         whole[row] = torch.bincount(torch.tensor(inputs, dtype=torch.int64), minlength=words)
     for name, (gh, gu), bound in (
         ("ours", gradients(h, u, positive, negative), 0.03),
-        ("with the table", coarsely(h, u, positive, negative), 1e-3),
+        ("with the table", coarsely(h, u, positive, negative), 5e-3),
     ):
         assert far(gu, moved[1]) < bound and far(whole.T @ gh, moved[0]) < bound, name
         apart = far(mix.T @ gh, moved[0])
         assert apart < bound if predict == "skipgram" else apart > 0.5, name
+
+
+def coarse_loss(scores: Tensor, positive: Tensor, negative: Tensor) -> float:
+    softplus = torch.nn.functional.softplus
+    return float(
+        (positive * softplus(-in_gensims_table(scores)) + negative * softplus(-in_gensims_table(-scores))).sum()
+    )
 
 
 def coarsely(h: Tensor, u: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Measure and shrink": {
         "eval": "Accuracy on held-out tasks and bits per byte, with intervals.",
+        "compare": "Measure parts side by side: position schemes beyond the length they were trained on.",
         "quantize": "Store the weights in int8, with the error of each layer.",
         "report": "One self-contained HTML page about a run.",
     },
@@ -65,7 +66,7 @@ def build() -> cyclopts.App:
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
-            target = "app" if verb in ("tokenizer", "data", "scale", "classic") else verb
+            target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare") else verb
             app.command(f"hanok.cli.{verb}:{target}", name=verb, help=summary, group=group)
     return app
 

@@ -52,7 +52,8 @@ def ngram(
     from hanok.text.tokenizer import Tokenizer
 
     files, changes = split_data(data, overrides)
-    specs = read_smoothings(smoothing or ["kneser_ney"], changes)
+    words, changes = split_data(smoothing, changes)
+    specs = read_smoothings(words or ["kneser_ney"], changes)
     orders = read_orders(order)
     refuse_full(output_dir)
     with TemporaryDirectory() as scratch:
@@ -201,8 +202,8 @@ def read_orders(text: str) -> list[int]:
         orders = list(range(int(first), int(last if dash else first) + 1))
     except ValueError:
         orders = []
-    if not orders:
-        raise UsageError(f"--order {text!r} must look like 4, or 2-5 to choose among")
+    if not orders or not 1 <= orders[0] <= orders[-1] <= 8:
+        raise UsageError(f"--order {text!r} must look like 4, or 2-5 to choose among, and lie between 1 and 8")
     return orders
 
 

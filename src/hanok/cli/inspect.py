@@ -12,7 +12,7 @@ from hanok.core.errors import UsageError, suggest
 
 
 def inspect(
-    model: Annotated[str, cyclopts.Parameter(help="model folder, hub id, or preset")],
+    model: Annotated[str, cyclopts.Parameter(help="model folder, preset, or a published model")],
     *overrides: Annotated[str, cyclopts.Parameter(help="a preset's dials as key=value, such as depth=8")],
     lengths: Annotated[
         list[int] | None, cyclopts.Parameter(help="sequence lengths to cost", consume_multiple=True)
@@ -33,6 +33,7 @@ def inspect(
 def read_config(model: str, overrides: tuple[str, ...]):  # type: ignore[no-untyped-def]
     """Return the ModelConfig of a folder or preset."""
     from hanok.core.config import set_override
+    from hanok.model.atlas import entries, published
     from hanok.model.config import ModelConfig
     from hanok.model.preset import PRESETS
     from hanok.model.weights import is_model_dir, read_architecture
@@ -48,4 +49,11 @@ def read_config(model: str, overrides: tuple[str, ...]):  # type: ignore[no-unty
         for override in overrides:
             set_override(dials, override)
         return ModelConfig.preset(model, **dials)
-    raise UsageError(f"{model!r} is neither a model folder nor a preset{suggest(model, PRESETS)} (hanok ls presets)")
+    if model.lower() in entries():
+        if overrides:
+            raise UsageError("settings apply to presets; a published model is what it is")
+        return published(model)
+    raise UsageError(
+        f"{model!r} is neither a model folder, a preset nor a model of the atlas"
+        f"{suggest(model, [*PRESETS, *entries()])} (hanok ls presets, hanok ls atlas)"
+    )

@@ -36,7 +36,7 @@ KINDS = {
 
 
 def ls(
-    kind: Annotated[str | None, cyclopts.Parameter(help="presets, mixers, tasks, ..., or runs")] = None,
+    kind: Annotated[str | None, cyclopts.Parameter(help="presets, mixers, tasks, ..., atlas, or runs")] = None,
     *,
     output_dir: Annotated[Path, cyclopts.Parameter(name=["--output-dir", "-o"], help="folder of runs")] = Path("runs"),
     json: Json = False,
@@ -46,12 +46,15 @@ def ls(
         rows = [{"kind": name, "names": ", ".join(registry(name))} for name in KINDS]
     elif kind == "runs":
         rows = runs(output_dir)
+    elif kind == "atlas":
+        from hanok.model.atlas import entries
+
+        rows = [{"name": name, "family": e.get("model_type", e.get("preset", ""))} for name, e in entries().items()]
     elif kind in KINDS:
         rows = [{"name": e.name, "what": e.summary, "paper": e.paper} for e in registry(kind).describe()]
     else:
-        raise UsageError(
-            f"unknown kind {kind!r}{suggest(kind, [*KINDS, 'runs'])} (known: {', '.join([*KINDS, 'runs'])})"
-        )
+        known = [*KINDS, "atlas", "runs"]
+        raise UsageError(f"unknown kind {kind!r}{suggest(kind, known)} (known: {', '.join(known)})")
     if json:
         import json as library
 

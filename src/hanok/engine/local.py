@@ -13,7 +13,7 @@ from torch import Tensor
 from hanok.core.device import pick
 from hanok.core.errors import UsageError, suggest
 from hanok.engine.choose import log_probs
-from hanok.engine.embed import embed
+from hanok.engine.embed import Pooling, embed, read_pooling, write_pooling
 from hanok.engine.engine import Engine
 from hanok.engine.hub import find
 from hanok.engine.request import Event, Prompt, Request
@@ -38,9 +38,11 @@ class LLM:
         chat: ChatSpec | None = None,
         *,
         ids: TokenIds | None = None,
+        pooling: Pooling | None = None,
     ) -> None:
         if tokenizer is None and chat is not None:
             raise UsageError("a chat format needs a tokenizer: pass both or neither")
+        self.pooling = pooling  # None: no sentence encoder's files were there
         self.model, self.tokenizer, self.chat = model, tokenizer, chat
         self.ids = _token_ids(ids, tokenizer)
 
@@ -62,7 +64,7 @@ class LLM:
                 f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, but config.json says vocab_size "
                 f"{model.config.vocab}; the files do not belong together"
             )
-        return cls(model, tokenizer, chat, ids=read_token_ids(path))
+        return cls(model, tokenizer, chat, ids=read_token_ids(path), pooling=read_pooling(path))
 
     def save(self, path: str | Path) -> None:
         """Write the Hugging Face layout: weights, configs, tokenizer and chat template."""
@@ -72,6 +74,8 @@ class LLM:
             self.tokenizer.save(path)
         if self.chat is not None:
             self.chat.save(path)
+        if self.pooling is not None:
+            write_pooling(self.pooling, self.config.dim, path)
         save_model(self.model, path, replace(self.ids, eos=tuple(sorted(self.stop_ids))))
 
     @property
@@ -91,9 +95,17 @@ class LLM:
         start = next((id for id in (self.ids.start, self.ids.bos, self.ids.pad) if id is not None), 0)
         return [start]
 
-    def embed(self, texts: Sequence[str | Sequence[int]], **options: Any) -> Tensor:
-        """Return one vector per text (N, dim), as `hanok.engine.embed.embed` describes."""
-        return embed(self.model, self.tokenizer, texts, **options)
+    def embed(self, texts: Sequence[str | Sequence[int]], *, batch: int = 32, **options: Any) -> Tensor:
+        """Return one vector per text (N, dim) float32.
+
+        Options are those of `Pooling` (pool, normalise, max_tokens, lower), which override what a sentence encoder's
+        own files say; without any, the mean of the states is taken, and normalised.
+        """
+        known = [field.name for field in fields(Pooling)]
+        for name in options:
+            if name not in known:
+                raise UsageError(f"unknown option {name!r}{suggest(name, known)} (known: batch, {', '.join(known)})")
+        return embed(self.model, self.tokenizer, texts, replace(self.pooling or Pooling(), **options), batch=batch)
 
     def logprobs(self, tokens: Tensor, source: Tensor | None = None) -> Tensor:
         """Return log p(tokens[:, t + 1] | tokens[:, : t + 1]) as (B, T-1) float32, by one whole-sequence forward.

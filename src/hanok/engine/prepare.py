@@ -8,6 +8,7 @@ from typing import Protocol, cast
 from hanok.core.errors import UsageError
 from hanok.engine.request import Message, Prompt, Request
 from hanok.engine.sequence import Sequence, TextStream
+from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 from hanok.text.chat import ChatSpec
 from hanok.text.tokenizer import Tokenizer
@@ -37,8 +38,9 @@ def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int 
 
     `capacity` is how many tokens the whole pool holds, None if that does not limit a sequence.
     """
-    prompt, source = encode(llm, request.prompt), None
     config = llm.model.config
+    _check_writes(config)
+    prompt, source = encode(llm, request.prompt), None
     _check_ids(request, prompt, config.vocab)
     if config.encoder is not None:  # what is asked is read by the encoder; the decoder starts afresh
         prompt, source = llm.start_ids, _ended(llm, request.prompt, prompt)
@@ -104,6 +106,14 @@ def _tokenizer(llm: Served, what: str) -> Tokenizer:
     if llm.tokenizer is None:
         raise UsageError(f"this model has no tokenizer, so it cannot read {what}: give the prompt as token ids")
     return llm.tokenizer
+
+
+def _check_writes(config: ModelConfig) -> None:
+    """Refuse a model that reads only: it has no head, or layers for which a new token changes all that came before."""
+    seen = [getattr(config.layers[name].mixer, "see", "past") for name in config.pattern]
+    if config.head is None or "all" in seen:
+        why = "it has no head" if config.head is None else "its layers see both ways (see: all)"
+        raise UsageError(f"this model cannot generate text: {why}; use embed, or the model's own forward")
 
 
 def _check_ids(request: Request, prompt: list[int], vocab: int) -> None:

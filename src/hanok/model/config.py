@@ -64,7 +64,8 @@ class ModelConfig(StackConfig):
     """A stack of layers between an embedding and a head: a decoder, an encoder, or a decoder with an `encoder`.
 
     `context` is the longest sequence the model is meant for, `embeddings` says whether input and output share one
-    matrix. What an encoder's layers see is their mixers' affair (`see: all`).
+    matrix. What an encoder's layers see is their mixers' affair (`see: all`); `pooler` makes one vector of what an
+    encoder read (BERT's).
     """
 
     vocab: int = pydantic.Field(gt=0)
@@ -73,6 +74,7 @@ class ModelConfig(StackConfig):
     embeddings: Literal["tied", "untied"] = "untied"
     embed: EmbedConfig = EmbedConfig()
     head: HeadConfig | None = HeadConfig()
+    pooler: Literal["none", "tanh"] = "none"
     encoder: StackConfig | None = None
 
     @pydantic.model_validator(mode="after")

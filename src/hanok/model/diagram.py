@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hanok.core.config import PartConfig
-from hanok.model.config import BlockConfig, ModelConfig
+from hanok.core.config import Config
+from hanok.model.config import BlockConfig, ModelConfig, StackConfig
 from hanok.model.size import BYTES, Size
 
 
@@ -21,23 +21,28 @@ def describe(size: Size, lengths: Sequence[int]) -> dict[str, Any]:
         "weight_bytes": {dtype: size.weight_bytes(dtype) for dtype in BYTES},
         "cache_bytes_per_token": {dtype: size.cache_bytes_per_token(dtype) for dtype in BYTES},
         "state_bytes_per_sequence": size.state_bytes,
-        "cache_bytes_bf16": {f"at {n:,}": size.cache_bytes_per_token("bf16") * n + size.state_bytes for n in lengths},
+        "cache_bytes_bf16": {f"at {n:,}": size.cache_bytes(n, "bf16") for n in lengths},
     }
 
 
 def draw(config: ModelConfig) -> str:
     """Return the block diagram: the stack from tokens to logits, each run of equal layers once."""
-    lines = ["tokens", f"  │ embed {config.vocab:,} → {config.dim}"]
-    for name, first, last in runs(config):
-        layers = f"layer {first}" if first == last else f"layers {first}–{last}"
-        lines += ["  ▼", *_block(name, layers, config.layers[name])]
-    head = "shared with embed" if config.embeddings == "tied" else "own weights"
-    return "\n".join(
-        [*lines, "  ▼", f"  {_words(config.norm)}", f"  │ head {config.dim} → {config.vocab:,} ({head})", "logits"]
-    )
+    lines: list[str] = []
+    if config.encoder is not None:
+        lines += ["source", f"  │ embed {config.vocab:,} → {config.dim}{_embed(config)}"]
+        lines += [*_stack(config.encoder), *_norm(config.encoder), "  ▼", "states, at which the decoder looks", ""]
+    lines += ["tokens", f"  │ embed {config.vocab:,} → {config.dim}{_embed(config)}"]
+    lines += [*_stack(config), *_norm(config)]
+    if config.head is None:
+        return "\n".join([*lines, "  ▼", "states"])
+    if config.head.transform is not None:
+        lines.append(f"  │ {_words(config.head.transform, 'transform')}")
+    shared = "shared with embed" if config.embeddings == "tied" else "own weights"
+    more = _plain(config.head, without=("transform",))
+    return "\n".join([*lines, f"  │ head → {config.vocab:,} ({', '.join([shared, *more])})", "  ▼", "logits"])
 
 
-def runs(config: ModelConfig) -> list[tuple[str, int, int]]:
+def runs(config: StackConfig) -> list[tuple[str, int, int]]:
     """Return (template, first layer, last layer) of each run of equal layers."""
     found: list[tuple[str, int, int]] = []
     for layer in range(config.depth):
@@ -49,21 +54,65 @@ def runs(config: ModelConfig) -> list[tuple[str, int, int]]:
     return found
 
 
+def _stack(config: StackConfig) -> list[str]:
+    """Draw the layers; a pattern that repeats is drawn once, with how often."""
+    found, period = runs(config), len(config.pattern)
+    lines: list[str] = []
+    if len(found) > 2 * len(set(config.pattern)) and config.depth > period:
+        for at, name in enumerate(config.pattern):
+            layers = f"layers {at}, {at + period}, … {at + (config.depth - 1 - at) // period * period}"
+            lines += ["  ▼", *_block(name, layers, config.layers[name])]
+        return lines
+    for name, first, last in found:
+        layers = f"layer {first}" if first == last else f"layers {first}–{last}"
+        lines += ["  ▼", *_block(name, layers, config.layers[name])]
+    return lines
+
+
 def _block(name: str, layers: str, block: BlockConfig) -> list[str]:
-    inside = [
-        "x ─┬─► " + _words(block.norm),
-        "   │   " + _words(block.mixer),
-        "   ⊕ ◄─┘",
-        "   ├─► " + _words(block.norm),
-        "   │   " + _words(block.ffn),
-        "   ⊕ ◄─┘",
-    ]
+    parts = [part for part in (block.mixer, block.cross, block.ffn) if part is not None]
+    norm, words = _words(block.norm), [_words(part) for part in parts]
+    if block.wiring.startswith("parallel"):
+        inside = ["x ─┬─► " + norm + (" for each" if block.wiring == "parallel_norms" else "")]
+        inside += [f"   │   ├─► {word}" for word in words] + ["   ⊕ ◄─┘"]
+    else:
+        inside = []
+        for word in words:
+            before, after = block.wiring in ("pre", "sandwich"), block.wiring in ("sandwich", "branch")
+            branch = [norm] * before + [word] + [norm] * after
+            start = "x ─┬─► " if not inside else "   ├─► "
+            inside += [start + branch[0], *("   │   " + step for step in branch[1:]), "   ⊕ ◄─┘"]
+            inside += ["   │ " + norm] if block.wiring == "post" else []
+    if block.residual != 1.0:
+        inside.append(f"   (branches times {block.residual:.4g})")
     title = f" {layers} · {name} "
     width = max(len(line) for line in (*inside, title)) + 2
     return [f"  ┌{title:─^{width}}┐", *(f"  │ {line:<{width - 1}}│" for line in inside), f"  └{'─' * width}┘"]
 
 
-def _words(part: PartConfig) -> str:
-    shown = {key: value for key, value in part.to_dict().items() if key != "kind" and value not in (None, "none")}
-    flat = [f"{key} {value['kind'] if isinstance(value, dict) else value}" for key, value in shown.items()]
-    return f"{part.kind} ({', '.join(flat)})" if flat else part.kind
+def _norm(config: StackConfig) -> list[str]:
+    return [] if config.norm is None else ["  ▼", f"  {_words(config.norm)}"]
+
+
+def _embed(config: ModelConfig) -> str:
+    words = _plain(config.embed)
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _words(part: Config, name: str = "") -> str:
+    flat = _plain(part)
+    kind = name or getattr(part, "kind", "")
+    return f"{kind} ({', '.join(flat)})" if flat else kind
+
+
+def _plain(part: Config, without: tuple[str, ...] = ()) -> list[str]:
+    """Return `key value` of what differs from a part's defaults, with parts inside it by their word."""
+    shown = []
+    for key, field in type(part).model_fields.items():
+        value = getattr(part, key)
+        if key in ("kind", *without) or value is None or value == field.default:
+            continue
+        if isinstance(value, Config):
+            value = getattr(value, "kind", "yes")
+        shown.append(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
+    return shown

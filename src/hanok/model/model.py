@@ -16,6 +16,7 @@ from hanok.nn.embed import Embed
 from hanok.nn.head import Transform
 from hanok.nn.linear import Linear
 from hanok.nn.norm import NORMS
+from hanok.ops.numerics import elementwise
 
 
 class Model(nn.Module):
@@ -41,6 +42,7 @@ class Model(nn.Module):
             self.transform = Transform(head.transform, config.dim) if head and head.transform else None
             width = self.transform.width if self.transform else config.dim
             self.head = Linear(width, config.vocab, bias=head.bias == "all") if head else None
+            self.pooler = Linear(config.dim, config.dim, bias=True) if config.pooler == "tanh" else None
         self.tie()
         if torch.device(device).type != "meta":
             initialise(self, seed)
@@ -76,6 +78,12 @@ class Model(nn.Module):
             logits = logits * self.config.head.scale
         cap = self.config.head.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Return tanh(W h_0 + b) (B,dim) of last hidden states (B,T,dim): BERT's view of the first token."""
+        if self.pooler is None:
+            raise UsageError("this model has no pooler: take the mean of its hidden states, or the first")
+        return elementwise(torch.tanh, self.pooler(hidden[:, 0]))
 
     def encode(self, source: Tensor, seen: Tensor | None = None) -> Source:
         """Run the encoder over source tokens (B,S), of which `seen` (B,S) bool tells tokens from padding."""

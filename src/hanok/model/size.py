@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 class Size:
     """Counts of one model.
 
-    `params_active` leaves out the experts that a token does not visit (on average, where a router is free). `flops` are forward FLOPs per token without the mixing over the past; `cache_numbers` is what one more token adds
-    to the memories, `state_bytes` what a sequence holds whatever its length.
+    `params_active` leaves out the experts that a token does not visit (on average, where a router is free). `flops` are
+    forward FLOPs per token without the mixing over the past; `cache_numbers` is what one more token adds to the
+    memories, of which `windows` (tokens, numbers per token) forget the oldest; `state_bytes` is what a sequence holds
+    whatever its length.
     """
 
     params: int
@@ -32,6 +35,7 @@ class Size:
     mixing: tuple[int, ...]
     cache_numbers: int
     state_bytes: int
+    windows: tuple[tuple[int, int], ...] = ()
 
     def flops_per_token(self, past: int) -> int:
         """Return forward FLOPs of a token that looks back over `past` tokens."""
@@ -44,6 +48,11 @@ class Size:
     def cache_bytes_per_token(self, dtype: str = "bf16") -> int:
         """Return the bytes that one more token adds to the cache."""
         return self.cache_numbers * BYTES[dtype]
+
+    def cache_bytes(self, length: int, dtype: str = "bf16") -> int:
+        """Return the bytes that a sequence of a length needs, where layers with a window keep the window alone."""
+        past = self.cache_numbers * length - sum(max(0, length - window) * numbers for window, numbers in self.windows)
+        return past * BYTES[dtype] + self.state_bytes
 
     def weight_bytes(self, dtype: str = "bf16") -> int:
         """Return the bytes of the weights."""
@@ -65,6 +74,10 @@ def count_model(model: Model) -> Size:
     params = sum(tensor.numel() for tensor in learned(model).values())
     idle = sum(module.idle for module in linears)
     memory = model.memory()
+    windows: Counter[int] = Counter()
+    for kept in memory:
+        if isinstance(kept, PerToken) and kept.window is not None:
+            windows[kept.window] += kept.numbers
     mixers = [block.get_submodule("mixer") for block in model.blocks]
     near, far = 1 << 20, 1 << 21  # far enough that windows are full: growth per token of past, and the rest
     cost_near = sum(_mixing(mixer, near) for mixer in mixers)
@@ -78,6 +91,7 @@ def count_model(model: Model) -> Size:
         mixing=(growth, cost_near - growth * near),
         cache_numbers=sum(m.numbers for m in memory if isinstance(m, PerToken)),
         state_bytes=sum(_state_bytes(m) for m in memory if isinstance(m, PerSequence)),
+        windows=tuple(sorted(windows.items())),
     )
 
 

@@ -28,12 +28,16 @@ Read = Callable[[Tensor, Tensor, Made, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class PerToken:
-    """Keys and values kept for every token; `shared` means that the value is the first `v_dim` numbers of the key."""
+    """Keys and values kept for every token; `shared` means that the value is the first `v_dim` numbers of the key.
+
+    Only the last `window` tokens are ever looked at again (all of them without a window).
+    """
 
     heads: int
     k_dim: int
     v_dim: int
     shared: bool = False
+    window: int | None = None
 
     @property
     def numbers(self) -> int:

@@ -109,8 +109,9 @@ def _attempt(path: Path) -> str:
     """Read a file in every way there is; return how it ended."""
     try:
         with GGUF.open(path) as file:
-            for name in file.tensors:
-                file.read(name)
+            if "general.architecture" not in file.metadata:  # a container and no model
+                for name in file.tensors:
+                    file.read(name)
         load_gguf(path)
     except UsageError as error:
         assert path.name in str(error) or "mutant" in str(error), error
@@ -119,7 +120,9 @@ def _attempt(path: Path) -> str:
 
 
 def _peak(reset: bool = False) -> int:
-    """Return the most memory that this process ever held, in bytes, or since the reset."""
+    """Return the most memory that this process held since the reset, in bytes; at the reset, what it holds."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory is measured through Linux's /proc")
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -158,8 +161,8 @@ def _campaign(seeds: list[tuple[bytes, int]], tmp_path: Path, count: int) -> Cou
 
 
 def test_mutated_files_are_read_or_refused(seeds: Any, tmp_path: Path, audited: None) -> None:
-    ends = _campaign(seeds, tmp_path, 3000)
-    assert ends["refused"] > 2000 and ends["read"] > 50, ends
+    ends = _campaign(seeds, tmp_path, 2000)
+    assert ends["refused"] > 1400 and ends["read"] > 40, ends
 
 
 @pytest.mark.slow

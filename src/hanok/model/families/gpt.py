@@ -42,6 +42,14 @@ def merged(base: Json, changes: Json) -> Json:
     return out
 
 
+def head_size(ours: Json) -> int:
+    """Return the size of a head, which is the width divided by the heads."""
+    dim, heads = ours.get("dim"), get(ours, BLOCK + "mixer.heads")
+    if not isinstance(dim, int) or not isinstance(heads, int) or not 0 < heads <= dim:
+        raise UsageError(f"config.json: a width of {dim!r} cannot be divided among {heads!r} heads")
+    return dim // heads
+
+
 @dataclass(frozen=True)
 class Either:
     """A fact that goes by several names: the first that is there is read, all are written, so that none is stale."""
@@ -71,7 +79,7 @@ class ActivationRow:
 
     def read(self, theirs: Json, ours: Json) -> None:
         word, known = theirs.get(self.theirs, self.default), dict(self.words)
-        if word not in known:
+        if not isinstance(word, str) or word not in known:
             hint = suggest(str(word), known) or f" (known: {', '.join(known)})"
             raise UsageError(f"config.json: {self.theirs} = {word!r} is not supported{hint}")
         put(ours, BLOCK + "ffn.activation", known[word])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hanok.core.errors import UsageError
 from hanok.model.families import FAMILIES
-from hanok.model.families.gpt import EPS, GPT, ActivationRow, Either, InnerRow
+from hanok.model.families.gpt import EPS, GPT, ActivationRow, Either, InnerRow, head_size
 from hanok.model.families.rows import BLOCK, flag
 from hanok.model.families.rule import COLUMNS, DROP, TIED, TRANSPOSE, Rule, layers
-from hanok.model.families.table import Always, Family, Json, Key, Row
+from hanok.model.families.table import Always, Family, Json, Key, Row, get
 
 T, O = "transformer.h.{l}.", "blocks.{l}."
 DEEPER = "scale_attn_by_inverse_layer_idx"
@@ -24,8 +25,10 @@ class ByLayer:
         for row in self.rows:
             row.read(theirs, ours)
         if theirs.get(DEEPER):
+            scale = get(ours, BLOCK + "mixer.scale") or head_size(ours) ** -0.5
             block, depth = ours["layers"].pop("block"), ours["depth"]
-            scale = block["mixer"]["scale"] or (ours["dim"] // block["mixer"]["heads"]) ** -0.5
+            if not isinstance(depth, int):
+                raise UsageError(f"config.json: n_layer must be a whole number, not {depth!r}")
             for layer in range(depth):
                 mixer = block["mixer"] | {"scale": scale / (layer + 1)}
                 ours["layers"][f"layer_{layer}"] = block | {"mixer": mixer}

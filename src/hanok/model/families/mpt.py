@@ -30,6 +30,8 @@ class AttentionRow:
 
     def read(self, theirs: Json, ours: Json) -> None:
         attention = theirs.get("attn_config") or {}
+        if not isinstance(attention, dict):
+            raise UsageError(f"config.json: attn_config must be a mapping, not {attention!r}")
         for key, value in COMPUTED.items():
             if attention.get(key, value) != value:
                 raise UsageError(

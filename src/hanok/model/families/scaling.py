@@ -30,13 +30,13 @@ def read_scaling(scaling: Json, theirs: Json) -> Json | None:
     """Return our config of `rope_scaling` or `rope_parameters`, given the whole config.json for what they leave out."""
     if any(isinstance(value, dict) for value in scaling.values()):
         raise UsageError(f"config.json: rope parameters by layer type ({', '.join(scaling)}) are not read here")
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    kind = str(scaling.get("rope_type", scaling.get("type", "default")))
     kind = ALIASES.get(kind, kind)
     if kind == "default":
         return None
     if kind not in REQUIRED:
         known = ["default", *REQUIRED]
-        hint = suggest(str(kind), known) or f" (known: {', '.join(known)})"
+        hint = suggest(kind, known) or f" (known: {', '.join(known)})"
         raise UsageError(f"config.json: rope scaling {kind!r} is not supported{hint}")
     context = theirs.get("max_position_embeddings")
     ours: Json = {"kind": kind}

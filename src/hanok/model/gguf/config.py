@@ -26,7 +26,8 @@ def read_config(file: GGUF) -> tuple[Architecture, ModelConfig]:
     name = file.text("general.architecture")
     if name not in ARCHITECTURES:
         known = sorted(ARCHITECTURES)
-        file.refuse(f"unknown architecture {name!r}{suggest(name, known)} (known: {', '.join(known)})")
+        short = name if name is None else name[:40]  # whatever a file says, an error stays short and quick
+        file.refuse(f"unknown architecture {short!r}{suggest(short, known)} (known: {', '.join(known)})")
     if file.whole("split.count", 1) > 1:
         file.refuse("it is one part of a model that was split; merge the parts first (llama-gguf-split --merge)")
     for key, idle in FOREIGN.items():

@@ -75,7 +75,7 @@ def _place(file: GGUF, model: Model) -> dict[str, str]:
             continue
         ours = our_name(name)
         if ours is None or ours not in wanted:
-            near = suggest(name, [their_name(known) or known for known in wanted] if len(wanted) < 1000 else ())
+            near = suggest(name[:100], [their_name(known) or known for known in wanted] if len(wanted) < 1000 else ())
             file.refuse(f"the tensor {name[:100]!r} has no place in this model{near}")
         if tensor.shape != tuple(wanted[ours].shape):
             file.refuse(f"{name} has the shape {list(tensor.shape)}, the model asks for {list(wanted[ours].shape)}")

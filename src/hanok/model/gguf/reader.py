@@ -85,7 +85,7 @@ class GGUF:
 
     def refuse(self, problem: str) -> NoReturn:
         """Refuse a sound container whose content is not one that we can use."""
-        raise UsageError(f"{self.path}: {problem}")
+        raise UsageError(f"{self.path}: {problem[:400]}")
 
     def read(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return a tensor's numbers; beside them, only a chunk's worth of memory is used."""

@@ -66,10 +66,13 @@ def read_vocabulary(file: GGUF, vocab: int) -> tuple[Vocabulary | None, str | No
         _check_original(file, original, tokens)
         return Vocabulary(original, _config(file, tokens), split), None
     if kind != "gpt2":
-        return None, f"{file.path} carries a vocabulary of the kind {kind!r}; only byte-level BPE ('gpt2') is rebuilt"
+        return (
+            None,
+            f"{file.path} carries a vocabulary of the kind {kind!r:.40}; only byte-level BPE ('gpt2') is rebuilt",
+        )
     if split not in pretokenizer.RULES:
         known = ", ".join(pretokenizer.RULES)
-        return None, f"{file.path}: the vocabulary's word rule {split!r} is not known here (known: {known})"
+        return None, f"{file.path}: the vocabulary's word rule {split!r:.40} is not known here (known: {known})"
     data = _rebuild(file, tokens, split)
     return Vocabulary(json.dumps(data, ensure_ascii=False), _config(file, tokens), split), None
 

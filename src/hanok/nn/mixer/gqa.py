@@ -82,7 +82,7 @@ class GQA(nn.Module):
             nn.init.zeros_(self.sinks)
 
     def memory(self) -> PerToken:
-        return PerToken(self.kv_heads, self.head_dim, self.head_dim)
+        return PerToken(self.kv_heads, self.head_dim, self.head_dim, window=self.config.window)
 
     def mixing_flops(self, past: int) -> int:
         """Return the FLOPs that one token spends on scores and values over `past` tokens."""
