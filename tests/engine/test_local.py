@@ -13,17 +13,10 @@ import torch
 import hanok
 from hanok.core.errors import UsageError
 from hanok.engine.local import LLM
-from hanok.text.chat import CHATS
 from hanok.text.tokenizer import Tokenizer
 
 Build = Callable[..., LLM]
 MESSAGES = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def chatty(build: Build) -> LLM:
-    tokenizer = Tokenizer.train(["hello world, 안녕 세상"] * 4, vocab_size=300)
-    return LLM(build("gqa", torch.float32, vocab=300).model, tokenizer, CHATS["chatml"]())
 
 
 def test_public_names(tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Measure and shrink": {
         "eval": "Accuracy on held-out tasks and bits per byte, with intervals.",
-        "compare": "Measure parts side by side: position schemes beyond the length they were trained on.",
+        "compare": "Put models side by side, or measure position schemes beyond their training length.",
         "quantize": "Store the weights in int8, with the error of each layer.",
+        "export": "Write a model for other programs: GGUF, or the Hugging Face layout.",
         "report": "One self-contained HTML page about a run.",
     },
     "Use": {

@@ -35,11 +35,14 @@ def read_config(model: str, overrides: tuple[str, ...]):  # type: ignore[no-unty
     from hanok.core.config import set_override
     from hanok.model.atlas import entries, published
     from hanok.model.config import ModelConfig
+    from hanok.model.gguf.load import is_gguf, read_gguf_config
     from hanok.model.preset import PRESETS
     from hanok.model.weights import is_model_dir, read_architecture
     from hanok.model.weights import read_config as read_json
 
     path = Path(model)
+    if is_gguf(path):
+        return read_gguf_config(path)
     if is_model_dir(path):
         if overrides:
             raise UsageError("settings apply to presets; a model folder is what it is")

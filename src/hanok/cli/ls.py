@@ -24,6 +24,7 @@ KINDS = {
     "chats": "hanok.text.chat:CHATS",
     "tasks": "hanok.text.task:TASKS",
     "classics": "hanok.classic:CLASSICS",
+    "smoothings": "hanok.classic.smoothing:SMOOTHINGS",
     "objectives": "hanok.train.objective:OBJECTIVES",
     "optimizers": "hanok.train.optim:OPTIMIZERS",
     "schedules": "hanok.train.schedule:SCHEDULES",

@@ -20,7 +20,8 @@ from hanok.text.tokenizer import Tokenizer
 
 Pool = Literal["mean", "cls", "last", "max", "pooler"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
-MODULES, LENGTH = "modules.json", "sentence_bert_config.json"
+MODULES, LENGTH, TOKENIZER = "modules.json", "sentence_bert_config.json", "tokenizer_config.json"
+UNBOUNDED = 10**9  # a tokenizer without a limit says 1e30
 # The key of each way of pooling in sentence-transformers' files, and its word in newer ones; `pooler` has none there.
 KEYS: dict[Pool, str] = {
     "mean": "pooling_mode_mean_tokens",
@@ -49,6 +50,9 @@ def read_pooling(path: Path) -> Pooling | None:
     length = _read(path / LENGTH, dict) if (path / LENGTH).is_file() else {}
     if not (path / MODULES).is_file():
         return Pooling(**_limits(length)) if length else None
+    if "max_seq_length" not in length and (path / TOKENIZER).is_file():  # newer files leave it to the tokenizer's
+        longest = _read(path / TOKENIZER, dict).get("model_max_length")
+        length |= {"max_seq_length": longest if isinstance(longest, int) and longest < UNBOUNDED else None}
     pool, normalise = None, False
     for module in _read(path / MODULES, list):
         kind = str(module.get("type", "")).rpartition(".")[2] if isinstance(module, dict) else ""
@@ -57,7 +61,7 @@ def read_pooling(path: Path) -> Pooling | None:
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
-            raise UsageError(f"{path / MODULES} asks for a {kind or module!r}, which is not supported")
+            raise UsageError(f"{path / MODULES} asks for {kind or module!r}, which is not supported")
     if pool is None:
         raise UsageError(f"{path / MODULES} names no Pooling module")
     return Pooling(pool, normalise, **_limits(length))

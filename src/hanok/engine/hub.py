@@ -12,7 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def find(source: str | Path, *, revision: str | None = None) -> Path:
-    """Return the directory of a model: `source` itself if it is one, else the hub repository `org/name`.
+    """Return where a model is: `source` itself if it is a directory or a GGUF file, else the hub's `org/name`.
 
     The hub's own environment variables hold (HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE).
     """
@@ -21,8 +21,10 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
         if revision is not None:
             raise UsageError(f"revision {revision!r} is for hub repositories, and {path} is a local directory")
         return path
+    if path.suffix == ".gguf" and path.is_file():
+        return path
     if path.exists():
-        raise UsageError(f"{path} is a file; a model is a directory with config.json and model.safetensors")
+        raise UsageError(f"{path} is a file; a model is a directory with config.json and model.safetensors, or *.gguf")
     if isinstance(source, Path) or not NAME.fullmatch(str(source)):
         raise UsageError(f"there is no directory {str(source)!r}, and it is not a hub name of the form 'org/name'")
     return _download(str(source), revision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from hanok.engine.engine import Engine
 from hanok.engine.hub import find
 from hanok.engine.request import Event, Prompt, Request
 from hanok.model.config import ModelConfig
+from hanok.model.gguf.load import is_gguf, load_gguf
+from hanok.model.gguf.save import save_gguf
+from hanok.model.gguf.vocabulary import Vocabulary
 from hanok.model.model import Model
 from hanok.model.weights import CONFIG, DTYPES, TokenIds, is_model_dir, load_model, read_token_ids, save_model
 from hanok.ops.numerics import current
@@ -54,6 +57,8 @@ class LLM:
         if dtype is not None and dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}{suggest(dtype, DTYPES)} (known: {', '.join(DTYPES)})")
         path = find(source, revision=revision)
+        if is_gguf(path):
+            return cls._from_gguf(path, DTYPES[dtype or "float32"], device)
         if not is_model_dir(path):
             raise UsageError(f"{path} holds no {CONFIG}: it is not a model directory")
         model = load_model(path, None if dtype is None else DTYPES[dtype]).to(pick(device))
@@ -65,6 +70,25 @@ class LLM:
                 f"{model.config.vocab}; the files do not belong together"
             )
         return cls(model, tokenizer, chat, ids=read_token_ids(path), pooling=read_pooling(path))
+
+    @classmethod
+    def _from_gguf(cls, path: Path, dtype: torch.dtype, device: str) -> LLM:
+        """Read a GGUF file; quantised weights become plain numbers."""
+        model, ids, vocabulary, _ = load_gguf(path, dtype)
+        tokenizer = None if vocabulary is None else Tokenizer.from_json(vocabulary.json, vocabulary.config, where=path)
+        chat = load_chat(path, tokenizer) if tokenizer is not None else None
+        return cls(model.to(pick(device)), tokenizer, chat, ids=ids)
+
+    def export_gguf(self, path: str | Path, dtype: Literal["f32", "f16", "q8_0"] = "q8_0") -> None:
+        """Write one GGUF file, with tokenizer and chat template, which llama.cpp reads: LLaMA and Qwen2 shapes."""
+        vocabulary = None
+        if self.tokenizer is not None:
+            config = {"add_bos_token": True, **self.tokenizer.config}  # what `prepare.begin` takes silence to mean
+            if self.chat is not None:
+                config = config | {"chat_template": self.chat.template()}
+            vocabulary = Vocabulary(self.tokenizer.to_json(), config)
+        ids = replace(self.ids, eos=tuple(sorted(self.stop_ids)))
+        save_gguf(self.model, path, dtype, vocabulary=vocabulary, ids=ids)
 
     def save(self, path: str | Path) -> None:
         """Write the Hugging Face layout: weights, configs, tokenizer and chat template."""
@@ -82,6 +106,11 @@ class LLM:
     def config(self) -> ModelConfig:
         """Return the model's config."""
         return self.model.config
+
+    @property
+    def vocab_size(self) -> int:
+        """Return how many different tokens there are."""
+        return self.config.vocab
 
     @property
     def stop_ids(self) -> frozenset[int]:

@@ -20,4 +20,14 @@ CASES = [
     {"layer_types": ["sliding_attention"] * 3, "num_key_value_heads": 1},
     {"layer_types": ["full_attention"] * 3, "num_key_value_heads": 6, "rms_norm_eps": 1e-4},
     {"rope_parameters": {"rope_theta": 1e5, "rope_type": "linear", "factor": 2.0}, "sliding_window": 1},
+    {
+        "rope_parameters": {
+            "rope_theta": 5e5,
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        }
+    },
 ]

@@ -38,4 +38,17 @@ CASES = [
             "full_attention": {"rope_theta": 1e6, **PLAIN},
         },
     },
+    {
+        "num_hidden_layers": 2,
+        "sliding_window_pattern": 2,
+        "rope_parameters": {
+            "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+            "full_attention": {
+                "rope_theta": 1e5,
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 32,
+            },
+        },
+    },
 ]

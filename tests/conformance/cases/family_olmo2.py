@@ -15,4 +15,14 @@ CASES = [
     {"head_dim": 10, "num_key_value_heads": 1, "rms_norm_eps": 1e-4},
     {"hidden_act": "gelu", "num_attention_heads": 3},
     {"rope_parameters": {"rope_theta": 1e5, "rope_type": "linear", "factor": 2.0}, "num_hidden_layers": 1},
+    {
+        "rope_parameters": {
+            "rope_theta": 5e5,
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        }
+    },
 ]

@@ -26,4 +26,13 @@ CASES = [
         "num_key_value_heads": 1,
         "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
     },
+    {
+        "rope_parameters": {
+            "rope_theta": 1e4,
+            "rope_type": "yarn",
+            "attention_factor": 1.3,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+        }
+    },
 ]

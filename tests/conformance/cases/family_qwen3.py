@@ -22,4 +22,5 @@ CASES = [
     },
     {"num_attention_heads": 5, "num_key_value_heads": 5, "hidden_size": 30, "head_dim": 16},
     {"rope_parameters": {"rope_theta": 1e6, "rope_type": "linear", "factor": 2.0}},
+    {"rope_parameters": {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 4.0}},
 ]

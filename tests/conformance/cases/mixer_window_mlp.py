@@ -1,4 +1,4 @@
-"""Windows of several lengths: the default, an odd one with a narrow hidden layer, and one that sees this token alone."""
+"""Windows of several lengths: the default, an odd one with a narrow hidden layer, and the shortest."""
 
 CASES = [
     {"kind": "window_mlp"},

@@ -10,6 +10,8 @@ from typing import Any
 from hanok.core.errors import UsageError
 from hanok.model.families.table import Json, Row
 
+DEEPEST = 10_000  # layers: a damaged config must not fill the memory
+
 
 @dataclass(frozen=True)
 class Kinds:
@@ -39,8 +41,8 @@ class Layers:
         for row in self.rows:
             row.read(theirs, ours)
         block, depth = ours["layers"].pop("block"), ours.get("depth")
-        if not isinstance(depth, int) or depth < 1:
-            raise UsageError(f"config.json: the number of layers must be a whole number above 0, not {depth!r}")
+        if not isinstance(depth, int) or not 0 < depth <= DEEPEST:
+            raise UsageError(f"config.json: the number of layers must be a whole number up to {DEEPEST}, not {depth!r}")
         told = [kinds.read(theirs, depth) for kinds in self.kinds]
         differ = [len(set(words)) > 1 for words in told]
         names: list[str] = []
@@ -70,11 +72,14 @@ class Layers:
 
 
 def shortest(names: Sequence[str]) -> list[str]:
-    """Return the shortest list which, repeated and cut off, gives all names."""
-    for period in range(1, len(names)):
-        if all(name == names[layer % period] for layer, name in enumerate(names)):
-            return list(names[:period])
-    return list(names)
+    """Return the shortest list which, repeated and cut off, gives all names (Knuth, Morris and Pratt 1977)."""
+    border = [0] * len(names)  # the longest proper prefix of names[: i + 1] that ends it too
+    for i in range(1, len(names)):
+        size = border[i - 1]
+        while size and names[i] != names[size]:
+            size = border[size - 1]
+        border[i] = size + 1 if names[i] == names[size] else 0
+    return list(names[: len(names) - border[-1]])
 
 
 ATTENTION = {"full_attention": "global", "sliding_attention": "local"}

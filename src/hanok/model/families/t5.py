@@ -14,6 +14,7 @@ FFNS: dict[str, Json] = {
     "relu": {"kind": "mlp", "activation": "relu"},
     "gelu": {"kind": "mlp", "activation": "gelu"},
     "gelu_new": {"kind": "mlp", "activation": "gelu_tanh"},
+    "silu": {"kind": "mlp", "activation": "silu"},
     "gated-gelu": {"kind": "geglu", "activation": "gelu_tanh"},
     "gated-silu": {"kind": "swiglu"},
     "gated-relu": {"kind": "reglu"},

@@ -26,7 +26,7 @@ class WindowMLP(nn.Module):
         """`tokens` is n, this token among them; `hidden` the width of the hidden layer (default: 4 times the model's)."""
 
         kind: Literal["window_mlp"] = "window_mlp"
-        tokens: int = pydantic.Field(default=8, ge=1)
+        tokens: int = pydantic.Field(default=8, ge=2)
         hidden: int | None = pydantic.Field(default=None, gt=0)
 
         def resolve(self, dim: int) -> WindowMLP.Config:

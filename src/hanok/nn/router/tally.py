@@ -29,7 +29,11 @@ class Tally:
     entries: list[tuple[Router, Tensor, Choice]] = field(default_factory=list)
 
     def loss(self) -> Tensor | None:
-        """Return the sum over layers of the weighted balance and z losses; None where no router asks for any."""
+        """Return the sum over layers of the weighted balance and z losses; None where no router asks for any.
+
+        Means go over all tokens of the forward, padding too. A balance loss is a product of means: accumulated over
+        micro-batches it is the mean of theirs, not that of the big batch.
+        """
         terms = []
         for router, logits, choice in self.entries:
             if router.config.balance:

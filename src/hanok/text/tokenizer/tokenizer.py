@@ -57,17 +57,29 @@ class Tokenizer:
         file = path / FILE
         if not file.is_file():
             raise UsageError(f"{path} holds no {FILE}; a tokenizer is loaded from that file")
+        return cls.from_json(file.read_text(encoding="utf-8"), _read_config(path), where=file)
+
+    @classmethod
+    def from_json(cls, text: str, config: dict[str, Any], *, where: Path) -> Tokenizer:
+        """Read the text of a `tokenizer.json`; `where` names its source in errors."""
         try:
-            backend = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        except Exception as error:  # the backend raises bare Exception for everything
-            raise UsageError(f"{file} is not a readable tokenizer: {error}") from None
-        return cls(backend, _read_config(path))
+            backend = tokenizers.Tokenizer.from_str(text)
+        except BaseException as error:  # the backend raises bare Exception, and panics that are not even that
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise UsageError(f"{where} is not a readable tokenizer: {error}") from None
+        return cls(backend, config)
+
+    def to_json(self) -> str:
+        """Return the text of `tokenizer.json`."""
+        text: str = self._backend.to_str(pretty=True)
+        return text
 
     def save(self, path: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which transformers' AutoTokenizer reads too."""
         path = Path(path)
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **self.config}
-        atomic_write(path / FILE, self._backend.to_str(pretty=True))
+        atomic_write(path / FILE, self.to_json())
         atomic_write(path / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
     def encode(self, text: str) -> list[int]:
