@@ -24,7 +24,26 @@ from hanok.engine.local import LLM
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "a", "mat", "and", "dog", "##s", "ran", "far", ";", "."]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "dog",
+    "##s",
+    "ran",
+    "far",
+    ";",
+    ".",
+]
 TEXTS = ["The cat sat on the mat.", "dogs ran", "a cat; and a dog; and the mats.", "The", "far far far far far away"]
 
 
@@ -50,7 +69,12 @@ def write_files(path: Path, mode: str = "mean_tokens", *, normalise: bool = True
     """Write what sentence-transformers writes beside a model."""
     kinds = ["Transformer", "Pooling", "Normalize"][: 3 if normalise else 2]
     modules = [
-        {"idx": at, "name": str(at), "path": f"{at}_{kind}" if at else "", "type": f"sentence_transformers.models.{kind}"}
+        {
+            "idx": at,
+            "name": str(at),
+            "path": f"{at}_{kind}" if at else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for at, kind in enumerate(kinds)
     ]
     write_json(path / "modules.json", modules)

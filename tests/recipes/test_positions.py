@@ -55,7 +55,7 @@ def test_the_command_measures_what_it_says(tokens: Path, tmp_path: Path, capsys:
             assert row["gain"][0] == pytest.approx(0.0, abs=1e-6)
     assert rows["ropelinear"]["bits_per_byte"][0] != rows["rope"]["bits_per_byte"][0]
     page = out.with_name(out.name + ".html").read_text()
-    assert "Bits per byte beyond the training length" in page and "rope + yarn" in page
+    assert "Bits per byte beyond the training length" in page and "rope + yarn" in page and "in pieces of 8" in page
     before = (out / "results.json").read_bytes()
     assert run([*argv, "-o", str(tmp_path), "--json", "-q"]) == 0, "a second call finds it finished"
     assert (out / "results.json").read_bytes() == before

@@ -168,14 +168,18 @@ class Pool:
         """Return a sequence's whole memory as CPU tensors (`safetensors` takes them), free of page numbers."""
         self._own(slot)
         length = torch.tensor(slot.length)
-        return {"length": length, **self.store.dump(self._where(slot), slot.row)}
+        source = {} if slot.source is None else {"source": slot.source.states.cpu()}
+        return {"length": length, **source, **self.store.dump(self._where(slot), slot.row)}
 
     def restore(self, tensors: dict[str, Tensor]) -> Slot:
         """Return a new sequence with the memory that `dump` returned."""
         slot = self.open()
         try:
             self.append(slot, int(tensors["length"]))
-            self.store.load({k: v for k, v in tensors.items() if k != "length"}, self._where(slot), slot.row)
+            memory = {k: v for k, v in tensors.items() if k not in ("length", "source")}
+            self.store.load(memory, self._where(slot), slot.row)
+            if "source" in tensors:
+                slot.source = Read(tensors["source"].to(self.store.device))
         except BaseException:
             self.close(slot)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,6 @@ from hanok.classic.directory import kind_of, load_classic
 from hanok.classic.ngram import NGram
 from hanok.classic.word_vectors import WordVectors
 from hanok.core.errors import UsageError
-from hanok.core.log import Log
 from hanok.engine.local import LLM
 from hanok.eval.generate import Question, Sample, answer_questions
 from hanok.eval.likelihood import Reader
@@ -86,12 +86,13 @@ def reader(model: Subject) -> Reader:
     return model
 
 
-def answers(
-    model: Subject, questions: Sequence[Question], *, max_tokens: int, numerics: str, log: Log
-) -> dict[str, list[Sample]]:
-    """Let a model answer; to word vectors, a question is three words `a b c`, and d the answer."""
+def answers(model: Subject, questions: Sequence[Question], **options: Any) -> dict[str, list[Sample]]:
+    """Let a model answer, with the options of `answer_questions`.
+
+    To word vectors, which have none, a question is three words `a b c`, and d the answer.
+    """
     if isinstance(model, LLM):
-        return answer_questions(model, questions, max_tokens=max_tokens, numerics=numerics, log=log)
+        return answer_questions(model, questions, **options)
     if isinstance(model, CountedText):
         raise UsageError("an n-gram answers no tasks: measure it on held-out text (tokens) instead")
     samples: dict[str, list[Sample]] = {}

@@ -66,11 +66,13 @@ def answer_questions(
     questions: Sequence[Question],
     *,
     max_tokens: int = 48,
+    temperature: float = 0.0,
     numerics: str = "exact",
     log: Log | None = None,
 ) -> dict[str, list[Sample]]:
-    """Let the model answer greedily, in batches, and score; samples come by task, in the order of the questions.
+    """Let the model answer, in batches, and score; samples come by task, in the order of the questions.
 
+    At temperature 0 the likeliest answer is given; at 1 one is drawn from the model, each question with its own seed.
     A model with a chat format is asked as a user would ask it; any other continues the bare prompt.
     """
     if not questions:
@@ -79,8 +81,10 @@ def answer_questions(
         raise UsageError("generation tasks need the model's tokenizer: its directory holds no tokenizer.json")
     engine = Engine(llm, numerics=numerics)
     requests = [
-        Request(question.prompt if llm.chat is None else question.messages(), max_tokens, temperature=0.0)
-        for question in questions
+        Request(
+            question.prompt if llm.chat is None else question.messages(), max_tokens, temperature=temperature, seed=at
+        )
+        for at, question in enumerate(questions)
     ]
     samples: dict[str, list[Sample]] = {}
     scorers = _Scorers()

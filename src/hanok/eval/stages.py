@@ -33,7 +33,8 @@ class EvalConfig(Config):
     """What to measure; `label` is the name under which a report shows the model (its stage, say).
 
     `max_bytes` bounds the held-out text, `limit` the questions of each task; `baselines` are worked out once and only
-    where asked for. `numerics` "exact" makes every figure independent of batch sizes.
+    where asked for. `numerics` "exact" makes every figure independent of batch sizes. `drawn` asks every question once
+    more, with an answer drawn at temperature 1: its mean score is the reward that reinforcement learning raises.
     """
 
     label: str = ""
@@ -44,6 +45,7 @@ class EvalConfig(Config):
     max_bytes: int | None = Field(None, ge=1)
     limit: int | None = Field(None, ge=1)
     max_tokens: int = Field(48, ge=1)
+    drawn: Literal["none", "once"] = "none"
 
 
 def run_eval(config: EvalConfig, inputs: Mapping[str, Path], out: Path, log: Log) -> dict[str, Any]:
@@ -69,13 +71,22 @@ def run_eval(config: EvalConfig, inputs: Mapping[str, Path], out: Path, log: Log
         for figure in summarise(samples, questions):
             results["tasks"][figure.task] = figure.to_dict()
             rows.append((figure.task, "acc", "↑", figure.value, figure.stderr))
+        if config.drawn == "once":
+            again = answers(
+                model, questions, max_tokens=config.max_tokens, numerics=config.numerics, temperature=1.0, log=log
+            )
+            results["drawn"] = {figure.task: figure.to_dict() for figure in summarise(again, questions)}
+            rows += [(task, "reward", "↑", f["value"], f["stderr"]) for task, f in results["drawn"].items()]
     atomic_write(out / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     atomic_write(out / "table.md", table(rows) + "\n")
     return flat(results)
 
 
 def flat(results: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of results.json under one name each: bits_per_byte, acc/<task>, acc/mean, baseline/<name>."""
+    """Return the figures of results.json under one name each: bits_per_byte, acc/<task>, acc/mean, baseline/<name>.
+
+    reward/<task> is the mean score of drawn answers.
+    """
     figures: dict[str, float] = {}
     if "text" in results:
         figures |= {name: results["text"][name] for name in LOWER_IS_BETTER}
@@ -84,6 +95,7 @@ def flat(results: Mapping[str, Any]) -> dict[str, float]:
     figures |= {f"acc/{name}": value for name, value in values.items()}
     if values:
         figures["acc/mean"] = sum(values.values()) / len(values)
+    figures |= {f"reward/{name}": figure["value"] for name, figure in results.get("drawn", {}).items()}
     return figures
 
 

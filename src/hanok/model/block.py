@@ -7,10 +7,12 @@ from functools import partial
 from torch import Tensor, nn
 
 from hanok.model.config import BlockConfig
+from hanok.model.depths import Depths, on_rows
 from hanok.model.wiring import add_up, norm_names
 from hanok.nn.context import Context, Memory
 from hanok.nn.cross import CROSSES
 from hanok.nn.ffn import FFNS
+from hanok.nn.linear import Linear
 from hanok.nn.mixer import MIXERS
 from hanok.nn.norm import NORMS
 
@@ -30,13 +32,30 @@ class Block(nn.Module):
         for name in self.norms:
             self.add_module(name, NORMS[config.norm.kind](config.norm, dim))
 
+        self.depths = Depths(config.depths, dim) if config.depths else None
+        if self.depths is not None and config.depths is not None:
+            self.memory()  # refuses what cannot be passed by
+            for module in (self if config.depths.over == "block" else self.ffn or self).modules():
+                if isinstance(module, Linear):
+                    module.active = module.active * config.depths.share
+
     def memory(self) -> Memory:
         """Return what the mixer keeps of the past."""
         kept: Memory = self.mixer.memory()
-        return kept
+        return kept if self.depths is None else self.depths.memory(kept)
 
-    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+    def forward(self, x: Tensor, ctx: Context, active: Tensor | None = None) -> Tensor:
+        """Return x (B,T,dim) after this layer; only for `active` tokens (B,T), if given, is the ffn computed."""
+        if self.depths is not None and self.depths.config.over == "block":
+            return self.depths(x, ctx, self._layer)
+        return self._layer(x, ctx, active)
+
+    def _layer(self, x: Tensor, ctx: Context, active: Tensor | None = None) -> Tensor:
         run = {name: self.get_submodule(name) for name in self.branches}
         branches = {name: part if name == "ffn" else partial(part, ctx=ctx) for name, part in run.items()}
+        if active is not None and self.ffn is not None:
+            branches["ffn"] = partial(on_rows, self.ffn, rows=active)
+        elif self.depths is not None and self.depths.config.over == "ffn":
+            branches["ffn"] = partial(self.depths.branch, ctx=ctx, ffn=self.ffn)
         norms = {name: self.get_submodule(name) for name in self.norms}
         return add_up(self.wiring, x, branches, norms, self.residual)

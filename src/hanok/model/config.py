@@ -9,6 +9,7 @@ import pydantic
 
 from hanok.core.config import Config, optional_spec, spec_type
 from hanok.core.errors import UsageError, suggest
+from hanok.model.depths import DepthsConfig
 from hanok.model.wiring import Wiring
 from hanok.nn.cross import CROSSES
 from hanok.nn.embed import EmbedConfig
@@ -22,7 +23,8 @@ from hanok.nn.norm.rmsnorm import RMSNorm
 class BlockConfig(Config):
     """One layer template: a mixer, a feed-forward network (or none), their norm, and how the residual stream is wired.
 
-    `cross` looks at what the model's encoder read; `residual` multiplies each branch before it is added.
+    `cross` looks at what the model's encoder read; `residual` multiplies each branch before it is added; `depths` lets
+    a share of the tokens pass.
     """
 
     mixer: spec_type(MIXERS)  # type: ignore[valid-type]
@@ -31,6 +33,7 @@ class BlockConfig(Config):
     norm: spec_type(NORMS) = RMSNorm.Config()  # type: ignore[valid-type]
     wiring: Wiring = "pre"
     residual: float = 1.0
+    depths: DepthsConfig | None = None
 
     def resolve(self, dim: int) -> BlockConfig:
         """Return the template with defaults that depend on the width filled in."""
@@ -60,12 +63,19 @@ class StackConfig(Config):
         return self.layers[self.pattern[layer % len(self.pattern)]]
 
 
+class MTPConfig(Config):
+    """`depth` modules predict as many tokens further ahead, with blocks of a template `layer` (the last layer's)."""
+
+    depth: int = pydantic.Field(default=1, gt=0)
+    layer: str | None = None
+
+
 class ModelConfig(StackConfig):
     """A stack of layers between an embedding and a head: a decoder, an encoder, or a decoder with an `encoder`.
 
     `context` is the longest sequence the model is meant for, `embeddings` says whether input and output share one
     matrix. What an encoder's layers see is their mixers' affair (`see: all`); `pooler` makes one vector of what an
-    encoder read (BERT's).
+    encoder read (BERT's); `mtp` adds modules that predict further ahead than the next token.
     """
 
     vocab: int = pydantic.Field(gt=0)
@@ -76,6 +86,7 @@ class ModelConfig(StackConfig):
     head: HeadConfig | None = HeadConfig()
     pooler: Literal["none", "tanh"] = "none"
     encoder: StackConfig | None = None
+    mtp: MTPConfig | None = None
 
     @pydantic.model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -84,6 +95,11 @@ class ModelConfig(StackConfig):
         if self.encoder is not None:
             layers = {name: block.resolve(self.dim) for name, block in self.encoder.layers.items()}
             object.__setattr__(self, "encoder", self.encoder.model_copy(update={"layers": layers}))
+        if self.mtp is not None:
+            layer = self.mtp.layer or self.pattern[(self.depth - 1) % len(self.pattern)]
+            if layer not in self.layers:
+                raise ValueError(f"mtp.layer is {layer!r}, but the layer templates are {sorted(self.layers)}")
+            object.__setattr__(self, "mtp", self.mtp.model_copy(update={"layer": layer}))
         if self.embeddings == "tied" and self.head is None:
             raise ValueError("a model without a head shares no matrix with it: embeddings must be 'untied'")
         return self

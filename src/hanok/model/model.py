@@ -11,6 +11,7 @@ from hanok.core.errors import UsageError
 from hanok.model.block import Block
 from hanok.model.config import ModelConfig, StackConfig
 from hanok.model.init import initialise
+from hanok.model.mtp import MTP, shifted
 from hanok.nn.context import Context, Dense, Memory, Source
 from hanok.nn.embed import Embed
 from hanok.nn.head import Transform
@@ -35,6 +36,7 @@ class Model(nn.Module):
             try:
                 self.blocks = stack(config, config.dim)
                 self.encoder = Encoder(config.encoder, config.dim) if config.encoder else None
+                self.mtp = MTP(config) if config.mtp else None
             except ValueError as error:
                 raise UsageError(f"this model cannot be built: {error}") from None
             self.norm = NORMS[config.norm.kind](config.norm, config.dim) if config.norm else None
@@ -78,6 +80,25 @@ class Model(nn.Module):
             logits = logits * self.config.head.scale
         cap = self.config.head.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def ahead(self, hidden: Tensor, following: Tensor, ctx: Context, *, depth: int = 1) -> Tensor:
+        """Return states (B,T,dim) that predict one token further than `hidden`, given the tokens in between.
+
+        depth 1 takes the states of `hidden()` and the tokens that follow each place, t_{i+1}; depth k the states of
+        depth k - 1 and t_{i+k}. `logits` makes logits of t_{i+k+1} of them. The context is the one `hidden()` had.
+        """
+        if self.mtp is None:
+            raise UsageError("this model predicts the next token alone: it was built without mtp")
+        out: Tensor = self.mtp(hidden, self.embed(following, ctx.positions), ctx, depth)
+        return out
+
+    def mtp_logits(self, hidden: Tensor, tokens: Tensor, ctx: Context | None = None) -> list[Tensor]:
+        """Return for each depth k the logits (B,T-k,V) of tokens i + k + 1, given tokens (B,T) up to i + k."""
+        ctx, found = ctx or Dense(tokens), []
+        for k in range(1, len(self.mtp or ()) + 1):
+            hidden = self.ahead(hidden, shifted(tokens, k), ctx, depth=k)
+            found.append(self.logits(hidden[:, : tokens.shape[1] - k]))
+        return found
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return tanh(W h_0 + b) (B,dim) of last hidden states (B,T,dim): BERT's view of the first token."""

@@ -167,8 +167,17 @@ def _describe(model: Model, shapes: Mapping[str, torch.Size]) -> tuple[Family | 
         theirs = FAMILIES[name].write_config(model.config)
         if theirs is not None and Places(FAMILIES[name], model.config, shapes).complete:
             kept = {k: v for k, v in model.origin.items() if k not in OWN} if name == origin else {}
-            return FAMILIES[name], kept | theirs
+            same = bool(kept) and _reads_as(FAMILIES[name], kept, model.config)
+            return FAMILIES[name], kept | {"architectures": theirs["architectures"]} if same else kept | theirs
     return None, {"model_type": "hanok", "architectures": ["HanokForCausalLM"], "hanok": model.config.to_dict()}
+
+
+def _reads_as(family: Family, theirs: Mapping[str, Any], config: ModelConfig) -> bool:
+    """Say whether a config.json still says what a config of ours says: it is then kept word by word."""
+    try:
+        return family.read_config(theirs) == config
+    except UsageError:
+        return False
 
 
 def _shapes(model: Model) -> dict[str, torch.Size]:

@@ -94,4 +94,7 @@ Linear.formats = {"dense": Linear, "int8": Int8Linear}
 def swap(root: nn.Module, name: str, replacement: Linear) -> None:
     """Put another Linear in the place of the one at a dotted name."""
     parent, _, last = name.rpartition(".")
+    replaced = root.get_submodule(name)
+    if isinstance(replaced, Linear):
+        replacement.active = replaced.active
     setattr(root.get_submodule(parent), last, replacement)

@@ -17,7 +17,7 @@ from hanok.text.task.sets import read_items, read_tasks, to_row, write_jsonl
 
 
 class FocusConfig(Config):
-    """A task is kept if its accuracy on the validation items lies between the two bounds."""
+    """A task is kept if drawn answers to its validation items score between the two bounds, on average."""
 
     low: float = Field(default=0.05, ge=0, le=1)
     high: float = Field(default=0.95, ge=0, le=1)
@@ -31,7 +31,8 @@ def focus(config: FocusConfig, inputs: dict[str, Path], out: Path, log: Log) -> 
     """
     llm, tasks = LLM.load(inputs["model"]), read_tasks(inputs["tasks"])
     items = read_items(inputs["tasks"] / "valid.jsonl")
-    requests = [Request(item.messages(), config.max_tokens, temperature=0.0) for item in items]
+    # Drawn at temperature 1, as in training: what matters is how often the answers of a group differ.
+    requests = [Request(item.messages(), config.max_tokens, temperature=1.0, seed=at) for at, item in enumerate(items)]
     scores: dict[str, list[float]] = {name: [] for name in tasks}
     for item, output in zip(items, Engine(llm).generate(requests), strict=True):
         scores[item.task].append(tasks[item.task].score(item, output.text))

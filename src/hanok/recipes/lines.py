@@ -15,8 +15,10 @@ def summary(name: str, artifact: Artifact) -> str:
         tasks = " ".join(
             f"{k.removeprefix('acc/')} {v:.2f}" for k, v in m.items() if k.startswith("acc/") and "mean" not in k
         )
+        drawn = " ".join(f"{k.removeprefix('reward/')} {v:.2f}" for k, v in m.items() if k.startswith("reward/"))
         others = " ".join(f"{k.removeprefix('baseline/')} {v:.2f}" for k, v in m.items() if k.startswith("baseline/"))
-        return " · ".join(part for part in (bits + (f" ({others})" if others else ""), tasks) if part)
+        reward = f"reward of drawn answers: {drawn}" if drawn else ""
+        return " · ".join(part for part in (bits + (f" ({others})" if others else ""), tasks, reward) if part)
     return _STEPS[name](m) if name in _STEPS else ""
 
 

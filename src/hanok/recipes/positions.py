@@ -44,9 +44,9 @@ Rows = list[dict[str, Any]]
 class PositionsConfig(Config):
     """Which schemes to compare, on rows of which `length` they learn, and up to which length they are measured.
 
-    All are trained for the same `steps` on the same rows from the same starting weights; with `minutes`, the steps are
-    those that fit all of them. The trained RoPE model is measured again with its frequencies changed (`scalings`, by
-    upto / length), and with attention cut to the last `length` tokens, which is what a scheme has to beat.
+    All are trained for the same `steps` (unless given: those that fit all of them into `minutes`) on the same rows from
+    the same seed. The trained RoPE model is measured again with its frequencies changed (`scalings`, by upto / length),
+    and with attention cut to the last `length` tokens, which is what a scheme has to beat.
     """
 
     positions: tuple[str, ...] = ("rope", "alibi", "none", "learned", "sinusoidal", "t5")

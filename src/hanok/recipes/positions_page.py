@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hanok.core.artifact import Artifact, atomic_write
 from hanok.core.errors import require
-from hanok.report.figure.positions import positions_figure
+from hanok.report.figure.positions import gains_figure, positions_figure
 from hanok.report.page import Page, render
-from hanok.report.parts import Remark, Section, Words, same
+from hanok.report.parts import Section, Words
 
 
 def write_page(artifact: Artifact) -> Path:
@@ -19,16 +19,15 @@ def write_page(artifact: Artifact) -> Path:
     results = json.loads((artifact.path / "results.json").read_text(encoding="utf-8"))
     what = Words(
         f"Each scheme was trained on rows of {results['length']} tokens, for {results['steps']} steps on the same "
-        "text from the same starting weights, and measured on held-out text at positions it never saw.",
-        f"모든 방식을 {results['length']}토큰 길이의 같은 글로, 같은 초기값에서 {results['steps']}단계 학습한 뒤, "
-        "학습에서 본 적 없는 위치에서 측정했습니다.",
+        "text from the same seed, and measured on held-out text up to positions it never saw.",
+        f"모든 방식을 {results['length']}토큰 길이의 같은 글로, 같은 시드로 {results['steps']}단계 학습한 뒤, "
+        "학습에서 본 적 없는 위치까지 측정했습니다.",
     )
     section = Section(
         "positions",
         Words("Positions beyond the training length", "학습 길이를 넘어선 위치"),
         what,
-        remarks=[Remark("plain", same(text)) for text in results["verdicts"]],
-        figures=[positions_figure(results)],
+        figures=[positions_figure(results), gains_figure(results)],
     )
     header = [
         (Words("training tokens of each", "방식마다 학습한 토큰"), f"{results['trained_tokens']:,}"),

@@ -40,12 +40,12 @@ from hanok.train.stages import PRETRAIN, SFT, PretrainConfig, SFTConfig
 TASKS: tuple[dict[str, Any], ...] = (
     {"kind": "addition", "digits": [1, 2]},
     {"kind": "copy", "length": [2, 6]},
-    {"kind": "reversal", "length": [2, 5]},
+    {"kind": "reversal", "length": [2, 6]},
     {"kind": "json_extract", "entries": [2, 3], "digits": [1, 1], "keys": 6},
     {"kind": "josa"},
 )
-# Three of ten demonstrations of particles are wrong: imitation learns the doubt, a reward that is checked removes it.
-CARELESS = {"josa": 0.3}
+# One in six demonstrations of particles is wrong: imitation learns the doubt, a reward that is checked removes it.
+CARELESS = {"josa": 1 / 6}
 # The rates of pre-training again: few steps have to teach a new behaviour, not to polish an old one.
 MUON = {"kind": "muon", "lr": 0.02, "adamw": {"kind": "adamw", "lr": 0.012, "weight_decay": 0.0}}
 
@@ -85,10 +85,10 @@ class Life:
         """Return the folder of a step that is done."""
         return self.made[name].path
 
-    def measure(self, label: str, model: str, *baselines: str) -> None:
+    def measure(self, label: str, model: str, *baselines: str, drawn: Literal["none", "once"] = "none") -> None:
         """Evaluate a model: held-out accuracy of each task, and bits per byte of held-out text."""
         inputs = {"model": self.path(model), "tasks": self.path("tasks"), "tokens": self.path("data")}
-        config = EvalConfig(label=label, baselines=baselines, max_bytes=40_000, max_tokens=24)
+        config = EvalConfig(label=label, baselines=baselines, max_bytes=40_000, max_tokens=24, drawn=drawn)
         self.step(f"eval-{label}", stage_for(inputs), config, **inputs)
 
 
@@ -141,11 +141,11 @@ def _align(life: Life, plan: Plan) -> None:
     muon = MuonConfig.parse(MUON)
     sft = SFTConfig(steps=plan.sft_steps, batch=BATCH, length=LENGTH, optimizer=muon, save_seconds=10, seed=seed)
     life.step("sft", SFT, sft, model=life.path("pretrain"), conversations=tasks / "conversations.jsonl")
-    life.measure("sft", "sft")
+    life.measure("sft", "sft", drawn="once")
     dpo = DPOConfig(steps=plan.dpo_steps, batch=16, length=LENGTH, save_seconds=10, seed=seed, optimizer=_gentle(5e-5))
     life.step("dpo", DPO, dpo, model=life.path("sft"), preferences=tasks / "preferences.jsonl")
-    life.measure("dpo", "dpo")
-    focus = life.step("focus", FOCUS, FocusConfig(low=0.5, high=0.97), model=life.path("dpo"), tasks=tasks)
+    life.measure("dpo", "dpo", drawn="once")
+    focus = life.step("focus", FOCUS, FocusConfig(low=0.4, high=0.95), model=life.path("dpo"), tasks=tasks)
     grpo = GRPOConfig(
         steps=plan.grpo_steps,
         batch=PROMPTS,
@@ -158,7 +158,7 @@ def _align(life: Life, plan: Plan) -> None:
         optimizer=_gentle(6e-4),
     )
     life.step("grpo", GRPO, grpo, model=life.path("dpo"), prompts=focus.path)
-    life.measure("grpo", "grpo")
+    life.measure("grpo", "grpo", drawn="once")
 
 
 def _study(life: Life, plan: Plan) -> None:

@@ -31,6 +31,11 @@ class Scores:
         return dict(self.results.get("tasks", {}))
 
     @property
+    def drawn(self) -> dict[str, Json]:
+        """Return the figures of each task with answers drawn at temperature 1, where they were asked for."""
+        return dict(self.results.get("drawn", {}))
+
+    @property
     def bits(self) -> float | None:
         """Return bits per byte of held-out text, where it was measured."""
         value = self.results.get("text", {}).get("bits_per_byte")

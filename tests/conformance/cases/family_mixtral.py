@@ -17,11 +17,12 @@ CASES = [
     {"num_local_experts": 1, "num_experts_per_tok": 1, "num_hidden_layers": 1},
     {"rope_parameters": {"rope_theta": 1e5, "rope_type": "linear", "factor": 2.0}, "router_aux_loss_coef": 0.02},
     {
+        "head_dim": 8,
         "rope_parameters": {
             "rope_theta": 1e4,
             "rope_type": "yarn",
             "factor": 4.0,
             "original_max_position_embeddings": 32,
-        }
+        },
     },
 ]

@@ -80,3 +80,12 @@ def test_names_of_parameters() -> None:
         "shared_gate.weight",
     }
     assert moe.state_dict()["experts.down.weight"].shape == (8, 8, 32)
+
+
+def test_routers_stay_in_full_precision_under_autocast() -> None:
+    moe = MoE(MoE.Config.parse({"kind": "moe", "expert": {"kind": "swiglu", "hidden": 10}}), 8)
+    nn.init.normal_(moe.router.weight)
+    x = torch.randn(2, 5, 8)
+    want = moe.router.logits(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(moe.router.logits(x), want)

@@ -46,7 +46,10 @@ class Absent:
 
 @dataclass(frozen=True)
 class Heads:
-    """Heads as `HeadsRow` has them, with what absent keys mean; a size that the others give is not written."""
+    """Heads as `HeadsRow` has them, with what absent keys mean.
+
+    A size that width and heads give is not written, but for scalings for which transformers needs it (Mixtral's).
+    """
 
     kv_heads: int | None = None
     head_dim: int | None = None
@@ -56,7 +59,9 @@ class Heads:
 
     def write(self, ours: Json, theirs: Json) -> None:
         HeadsRow().write(ours, theirs)
-        if self.head_dim is None and theirs["head_dim"] == ours["dim"] // theirs["num_attention_heads"]:
+        given = theirs["head_dim"] == ours["dim"] // theirs["num_attention_heads"]
+        scaling = (get(ours, BLOCK + "mixer.position").get("scaling") or {}).get("kind")
+        if self.head_dim is None and given and scaling in (None, "linear"):
             del theirs["head_dim"]
 
 

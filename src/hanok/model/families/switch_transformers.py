@@ -18,7 +18,11 @@ from hanok.model.families.table import Always, Family, Json
 
 ACTIVATION = "dense_act_fn"
 WORDS = ("relu", "gelu", "gelu_new", "silu")
-ROUTER = {"capacity": ("expert_capacity", 64), "balance": ("router_aux_loss_coef", 0.001), "z": ("router_z_loss_coef", 0.001)}
+ROUTER = {
+    "capacity": ("expert_capacity", 64),
+    "balance": ("router_aux_loss_coef", 0.001),
+    "z": ("router_z_loss_coef", 0.001),
+}
 
 
 @dataclass(frozen=True)

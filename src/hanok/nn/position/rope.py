@@ -40,18 +40,26 @@ class RoPE(Position):
         layout: Layout = "half"
 
         def rotated(self, head_dim: int) -> int:
-            """Return how many features of a head turn."""
+            """Return how many features of a head turn; a fraction that makes an odd number turns one more.
+
+            The angles are then those of the odd number, as GPT-NeoX's code computes them.
+            """
             dims = self.dims or int(head_dim * self.fraction)
             if self.dims and self.fraction != 1.0:
                 raise ValueError("rope: give fraction or dims, not both")
-            if dims % 2 or not 0 < dims <= head_dim:
+            odd = dims % 2
+            even_needed = self.dims is not None or (
+                self.scaling is not None and self.scaling.kind in ("yarn", "longrope")
+            )
+            if (odd and even_needed) or not 0 < dims + odd <= head_dim:
                 raise ValueError(f"rope turns pairs of features: {dims} of a head_dim of {head_dim} cannot be rotated")
             return dims
 
     def __init__(self, config: Config, width: int, heads: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.pairs = config.rotated(width) // 2
+        self.dims = config.rotated(width)
+        self.pairs = (self.dims + 1) // 2
         self.frequencies()  # a scaling that does not fit these heads says so now
         self._table: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
@@ -74,7 +82,7 @@ class RoPE(Position):
     def frequencies(self) -> Tensor:
         """Return the angle per position of each pair, in float32 on the CPU."""
         scaling, theta = self.config.scaling, self.config.theta
-        return plain(theta, 2 * self.pairs) if scaling is None else scaling.frequencies(theta, 2 * self.pairs)
+        return plain(theta, self.dims) if scaling is None else scaling.frequencies(theta, self.dims)
 
     def _grow(self, chunks: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         frequencies, size = self.frequencies(), self.config.scaling.magnitude() if self.config.scaling else 1.0

@@ -24,17 +24,22 @@ _open: ContextVar[Tally | None] = ContextVar("tally", default=None)
 
 @dataclass
 class Tally:
-    """One entry per router that ran: the router, its logits (B, T, E), and what it chose."""
+    """One entry per router that ran: the router, its logits (B, T, E), and what it chose.
+
+    Other parts add `terms` to the loss, and `notes`: named figures, of which the mean over parts is shown.
+    """
 
     entries: list[tuple[Router, Tensor, Choice]] = field(default_factory=list)
+    terms: list[Tensor] = field(default_factory=list)
+    notes: list[tuple[str, Tensor]] = field(default_factory=list)
 
     def loss(self) -> Tensor | None:
-        """Return the sum over layers of the weighted balance and z losses; None where no router asks for any.
+        """Return the sum over layers of the weighted balance and z losses, and other terms; None if there are none.
 
         Means go over all tokens of the forward, padding too. A balance loss is a product of means: accumulated over
         micro-batches it is the mean of theirs, not that of the big batch.
         """
-        terms = []
+        terms = [*self.terms]
         for router, logits, choice in self.entries:
             if router.config.balance:
                 terms.append(router.config.balance * router.balance_loss(choice))
@@ -49,11 +54,12 @@ class Tally:
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:
         """Return the mean losses, the extremes of load (1 is an even share) and the share of assignments dropped."""
+        notes = {name: _mean([x for other, x in self.notes if other == name]) for name, _ in self.notes}
         if not self.entries:
-            return {}
+            return notes
         shares = [loads / loads.to(torch.float32).mean().clamp_min(1e-9) for loads in self.loads()]
         dropped = [torch.zeros(()) if c.kept is None else 1 - c.kept.float().mean() for _, _, c in self.entries]
-        return {
+        return notes | {
             "moe/balance_loss": _mean([router.balance_loss(choice) for router, _, choice in self.entries]),
             "moe/z_loss": _mean([z_loss(logits) for _, logits, _ in self.entries]),
             "moe/dropped": _mean(dropped),

@@ -14,7 +14,7 @@ from hanok.recipes.lineage.given import rows
 from hanok.text.batch import Batch
 
 KEYS = VALUES = FILLERS = 16
-PAIRS = 2
+PAIRS = 4
 SYMBOLS = 16
 COPY, REVERSE, ANSWER = SYMBOLS, SYMBOLS + 1, SYMBOLS + 2
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

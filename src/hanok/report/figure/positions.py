@@ -43,3 +43,21 @@ def positions_figure(results: Json) -> Figure:
         "점선은 학습된 RoPE 모델을 다시 학습하지 않고 바꾼 것입니다.",
     )
     return Figure("positions", (Plot("positions", title, data, shape, wide=True, log=True),), table, note)
+
+
+def gains_figure(results: Json) -> Figure:
+    """Say in a table what the longer past saves in the last range, against the same text read in short rows."""
+    start, end = results["bands"][-1]
+    rows = [
+        [row["scheme"], row["change"], row["bits_per_byte"][-1], row["pieces"][-1], row["gain"][-1], row["gain_se"][-1]]
+        for row in results["rows"]
+    ]
+    length = results["length"]
+    table = Table(("scheme", "change", f"positions {start}-{end - 1}", f"in pieces of {length}", "saved", "se"), rows)
+    note = Words(
+        f"Positions {start} to {end - 1}, against the same text read in pieces of {length} tokens by the model as "
+        "trained. What is saved is in bits per byte, paired: below 0 the longer past hurts.",
+        f"위치 {start}–{end - 1}을 학습한 그대로의 모델이 {length}토큰씩 끊어 읽었을 때와 견준 값입니다. "
+        "아낀 양은 바이트당 비트이며, 0보다 작으면 긴 문맥이 해가 된다는 뜻입니다.",
+    )
+    return Figure("gains", (), table, note)

@@ -37,8 +37,24 @@ def effect(run: Run, artifact: Artifact, name: str) -> list[Remark]:
     before, after = run.scores_of(artifact.inputs.get("model")), run.scores_of(artifact.digest)
     if before is None or after is None:
         return []
-    found = (verdict(name, before, after), forgetting(name, before, after))
+    found = (verdict(name, before, after), reward(name, before, after), forgetting(name, before, after))
     return [remark for remark in found if remark]
+
+
+def reward(name: str, before: Scores, after: Scores) -> Remark | None:
+    """Say how the mean score of drawn answers moved, task by task, where both sides have one."""
+    tasks = [task for task in before.drawn if task in after.drawn]
+    apart = [t for t in tasks if after.drawn[t]["low"] > before.drawn[t]["high"]]
+    lost = [t for t in tasks if after.drawn[t]["high"] < before.drawn[t]["low"]]
+    if not tasks:
+        return None
+    moves = {t: f"{t} {before.drawn[t]['value']:.2f} → {after.drawn[t]['value']:.2f}" for t in tasks}
+    en = f"Held-out reward of answers drawn at temperature 1: {', '.join(moves.values())}."
+    ko = f"온도 1에서 뽑은 답의 평가용 보상: {', '.join(moves.values())}."
+    if apart or lost:
+        en += f" 95 % intervals apart: {', '.join([*apart, *lost])}."
+        ko += f" 95 % 구간이 겹치지 않음: {', '.join([*apart, *lost])}."
+    return Remark("good" if apart and not lost else "bad" if lost and not apart else "plain", Words(en, ko))
 
 
 def forgetting(name: str, before: Scores, after: Scores) -> Remark | None:

@@ -1,0 +1,81 @@
+"""Who runs, in the order of history: a preset, its dials for language and for the probes, and how it learns best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hanok.core.errors import UsageError, suggest
+from hanok.model.config import ModelConfig
+
+Era = Literal["before attention", "encoder and decoder", "decoder only", "states and hybrids"]
+
+# Dials that give about 0.8 million weights beside the embedding (of a mixture: that a token visits), and small
+# models of the same kind for the probes.
+LANGUAGE = {"dim": 128, "depth": 4}
+PROBE = {"dim": 64, "depth": 2}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One kind of model; `reads` says whether it sees the past as its own prefix or through an encoder.
+
+    The learning rate of each is the best of a small sweep; all use AdamW with the same schedule.
+    """
+
+    name: str
+    title: str
+    year: int
+    era: Era
+    preset: str = ""
+    language: dict[str, Any] = field(default_factory=dict)
+    probe: dict[str, Any] = field(default_factory=dict)
+    lr: float = 3e-3
+    probe_lr: float = 3e-3
+    reads: Literal["prefix", "source"] = "prefix"
+    start: Literal["random", "word2vec"] = "random"
+
+    def language_config(self, vocab: int, context: int) -> ModelConfig:
+        """Return the model that reads text."""
+        return ModelConfig.preset(self.preset, vocab=vocab, context=context, **(LANGUAGE | self.language))
+
+    def probe_config(self, vocab: int, context: int) -> ModelConfig:
+        """Return the smaller model of the same kind that the probes train."""
+        return ModelConfig.preset(self.preset, vocab=vocab, context=context, **(PROBE | self.probe))
+
+
+NGRAM = "ngram"
+CONTESTANTS: tuple[Contestant, ...] = (
+    Contestant(NGRAM, "n-gram", 1995, "before attention"),
+    Contestant(
+        "mlp",
+        "word2vec + MLP",
+        2003,
+        "before attention",
+        "nplm-tiny",
+        {"hidden": 640},
+        start="word2vec",
+    ),
+    Contestant("rnn", "RNN", 2010, "before attention", "rnn-lm", lr=1e-3, probe_lr=1e-3),
+    Contestant("lstm", "LSTM", 2012, "before attention", "lstm-lm"),
+    Contestant("gru", "GRU", 2014, "before attention", "gru-lm"),
+    Contestant("seq2seq", "seq2seq, fixed vector", 2014, "encoder and decoder", "seq2seq", reads="source"),
+    Contestant("attention", "seq2seq + attention", 2015, "encoder and decoder", "seq2seq", reads="source"),
+    Contestant("transformer", "Transformer", 2017, "encoder and decoder", "transformer", reads="source"),
+    Contestant("gpt", "GPT", 2019, "decoder only", "gpt-tiny"),
+    Contestant("llama", "LLaMA style", 2023, "decoder only", "llama-tiny"),
+    Contestant("moe", "MoE", 2024, "decoder only", "moe-tiny"),
+    Contestant("mla", "MLA", 2024, "decoder only", "mla-tiny"),
+    Contestant("mamba", "Mamba", 2023, "states and hybrids", "mamba-tiny", {"depth": 7}, {"depth": 3}),
+    Contestant("hybrid", "hybrid", 2024, "states and hybrids", "jamba-tiny", {"hidden": 256}, {"every": 2}),
+)
+NAMES = tuple(contestant.name for contestant in CONTESTANTS)
+
+
+def choose(names: Sequence[str]) -> list[Contestant]:
+    """Return the named contestants in the order of history; all of them where none is named."""
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(f"unknown contestant {name!r}{suggest(name, NAMES)} (there are: {', '.join(NAMES)})")
+    return [contestant for contestant in CONTESTANTS if not names or contestant.name in names]

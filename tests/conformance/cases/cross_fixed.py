@@ -1,0 +1,3 @@
+"""A fixed context vector."""
+
+CASES = [{"kind": "fixed"}]
