@@ -151,7 +151,10 @@ def test_gradient_reaches_every_parameter(spec: dict[str, Any]) -> None:
         ({"kind": "roep"}, "did you mean 'rope'"),
         ({"kind": "rope", "thtea": 1.0}, "unknown key"),
         ({"kind": "rope", "dims": 5}, "pairs of features: 5 of a head_dim of 8"),
-        ({"kind": "rope", "fraction": 0.4}, "pairs of features: 3 of a head_dim of 8"),
+        (
+            {"kind": "rope", "fraction": 0.4, "scaling": {"kind": "yarn", "factor": 2, "original_context": 9}},
+            "pairs of features: 3 of a head_dim of 8",
+        ),
         ({"kind": "rope", "fraction": 0.1}, "pairs of features: 0 of a head_dim of 8"),
         ({"kind": "rope", "dims": 10}, "10 of a head_dim of 8 cannot be rotated"),
         ({"kind": "rope", "dims": 4, "fraction": 0.5}, "fraction or dims, not both"),

@@ -17,9 +17,19 @@ ALIGNED = 64  # bytes: kernels round differently from an odd address, and mapped
 
 
 class Places:
-    """Where each tensor of a checkpoint belongs in a model whose tensors have these `shapes`."""
+    """Where each tensor of a checkpoint belongs in a model whose tensors have these `shapes`.
 
-    def __init__(self, family: Family | None, config: ModelConfig, shapes: Mapping[str, torch.Size]) -> None:
+    `fixed` names tensors that stay in the dtype they are stored in.
+    """
+
+    def __init__(
+        self,
+        family: Family | None,
+        config: ModelConfig,
+        shapes: Mapping[str, torch.Size],
+        fixed: frozenset[str] = frozenset(),
+    ) -> None:
+        self.fixed = fixed
         self.shapes, self.base = shapes, family.base if family else ""
         self.pieces = {name: Piece((name,), SAME) for name in shapes}
         self.ignored: set[str] = {"head.weight"} if config.embeddings == "tied" else set()
@@ -50,7 +60,8 @@ class Places:
             piece = self.pieces[known]
             for target, part in self._split(given, tensor, piece, path).items():
                 missing.pop((target, piece.part), None)
-                kept = part.to(dtype) if dtype is not None and part.is_floating_point() else part
+                cast = dtype is not None and part.is_floating_point() and target not in self.fixed
+                kept = part.to(dtype) if cast else part
                 if piece.part is None:
                     ours[target] = _own(kept, tensor)
                     continue

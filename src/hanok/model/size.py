@@ -13,6 +13,7 @@ from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 from hanok.nn.context import PerSequence, PerToken
 from hanok.nn.linear import Linear
+from hanok.nn.router.base import Router
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 
@@ -70,7 +71,7 @@ def count(config: ModelConfig) -> Size:
 
 def count_model(model: Model) -> Size:
     """Count a model's parameters (numbers that were learned, shared ones once), FLOPs and memories."""
-    linears = [module for module in model.modules() if isinstance(module, Linear)]
+    linears = [module for module in model.modules() if isinstance(module, Linear | Router)]
     params = sum(tensor.numel() for tensor in learned(model).values())
     idle = sum(module.idle for module in linears)
     memory = model.memory()
@@ -93,6 +94,11 @@ def count_model(model: Model) -> Size:
         state_bytes=sum(_state_bytes(m) for m in memory if isinstance(m, PerSequence)),
         windows=tuple(sorted(windows.items())),
     )
+
+
+def fixed(model: nn.Module) -> frozenset[str]:
+    """Return the tensors that keep the dtype they are stored in: buffers that are no packed weights."""
+    return frozenset(stored(model)) - frozenset(learned(model))
 
 
 def stored(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from hanok.model.families import FAMILIES
 from hanok.model.families.table import Family
 from hanok.model.model import Model
 from hanok.model.place import Places
-from hanok.model.size import stored
+from hanok.model.size import fixed, stored
 from hanok.nn.linear import Linear, swap
 
 WEIGHTS, INDEX, CONFIG, GENERATION = (
@@ -84,7 +84,7 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     family, config = read_architecture(theirs, path)
     model = Model(config, device="meta")
     _unpack_formats(model, theirs)
-    places = Places(family, config, _shapes(model))
+    places = Places(family, config, _shapes(model), fixed(model))
     model.load_state_dict(places.take_in(read_tensors(path), dtype, path), strict=False, assign=True)
     model.tie()
     model.origin = dict(theirs)

@@ -37,6 +37,13 @@ class Embed(nn.Embedding):
         self.position = POSITIONS[config.position.kind](config.position, dim, 1)
         self.norm = NORMS[config.norm.kind](config.norm, dim) if config.norm else None
 
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the types' table as BERT does; the tokens' own is drawn with the model's."""
+        if self.types is not None:
+            with torch.no_grad():
+                shape = self.types.weight.shape
+                self.types.weight.copy_(torch.empty(shape).normal_(0.0, 0.02, generator=generator))
+
     def forward(self, tokens: Tensor, positions: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         x = super().forward(tokens)
         if self.scale != 1.0:

@@ -78,5 +78,5 @@ def _one(
     extra = NOTHING
     if bias_TS is not None:
         extra = Extra(bias=F.pad(bias_TS, (0, blocks * BLOCK - s, *ends)).view(tiles, tokens, -1))
-    y = exact_attention(q, k, v, see, scale, extra).unflatten(0, (g, tiles)).unflatten(2, (tokens, -1))
+    y: Tensor = exact_attention(q, k, v, see, scale, extra).unflatten(0, (g, tiles)).unflatten(2, (tokens, -1))
     return y.permute(1, 2, 0, 3, 4).reshape(tiles * tokens, heads, -1)[before : before + length]

@@ -5,6 +5,7 @@ CASES = [
     {"kind": "rope"},
     {"kind": "rope", "theta": 500.0, "fraction": 0.5, "layout": "interleaved"},
     {"kind": "rope", "dims": 6},
+    {"kind": "rope", "fraction": 0.4},
     {"kind": "rope", "scaling": {"kind": "linear", "factor": 3.5}},
     {"kind": "rope", "scaling": {"kind": "dynamic", "factor": 2.0, "original_context": 16, "length": 100}},
     {"kind": "rope", "scaling": {"kind": "yarn", "factor": 8.0, "original_context": 16, "truncate": "none"}},

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import GPTNeoXConfig, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb
+from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb as apply_interleaved
 from transformers.models.gptj.modeling_gptj import create_sinusoidal_positions
 
@@ -109,7 +109,17 @@ def test_yarn_paper_values() -> None:
     torch.testing.assert_close(ours[turns < 0.8], plain[turns < 0.8] / 16)
 
 
-@pytest.mark.parametrize("options", [{"fraction": 0.25}, {"dims": 4}, {"fraction": 0.5}, {"fraction": 1.0}], ids=str)
+@pytest.mark.parametrize(("fraction", "pairs"), [(0.25, 2), (0.2, 2), (0.45, 4), (1.0, 8)])
+def test_frequencies_of_partial_heads_are_those_of_gpt_neox(fraction: float, pairs: int) -> None:
+    """A fraction of 16 that makes 3 or 7 features turns one more, at the angles of the odd number."""
+    config = GPTNeoXConfig(hidden_size=32, num_attention_heads=2, rotary_pct=fraction)
+    want, _ = GPTNeoXRotaryEmbedding.compute_default_rope_parameters(config)
+    ours = RoPE(RoPE.Config(fraction=fraction), 16)
+    assert ours.pairs == pairs
+    torch.testing.assert_close(ours.frequencies(), want, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("options", [{"fraction": 0.25}, {"dims": 4}, {"fraction": 0.45}, {"fraction": 1.0}], ids=str)
 def test_partial_heads_turn_as_in_gpt_neox(options: dict[str, Any]) -> None:
     ours = RoPE(RoPE.Config(**options), 16)
     q, k, positions = torch.randn(2, 9, 3, 16), torch.randn(2, 9, 1, 16), torch.arange(9).expand(2, 9)

@@ -101,6 +101,26 @@ class LatentRow:
         theirs["qk_head_dim"] = mixer["nope_dim"] + mixer["rope_dim"]
 
 
+@dataclass(frozen=True)
+class AheadRow:
+    """Modules that predict further ahead, each with a block of the sparse kind; files without their tensors have none.
+
+    transformers writes the key whether it saved them or not, so `load_model` looks at what there is.
+    """
+
+    def read(self, theirs: Json, ours: Json) -> None:
+        depth = theirs.get("num_nextn_predict_layers") or 0
+        if depth:
+            ours["mtp"] = {"depth": depth, "layer": "moe"}
+
+    def write(self, ours: Json, theirs: Json) -> None:
+        if ours["mtp"] is None:
+            return
+        if ours["mtp"]["layer"] != "moe":
+            raise KeyError("mtp")
+        theirs["num_nextn_predict_layers"] = ours["mtp"]["depth"]
+
+
 def stretch(theirs: Json) -> float:
     """Return 0.1 m ln(factor) + 1 of YaRN with mscale_all_dim m, by whose square scores are scaled; else 1."""
     scaling: Any = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
@@ -132,14 +152,20 @@ def shared_rows() -> tuple[Any, ...]:
 
 def shared_rules() -> tuple[Rule, ...]:
     """Return the tensor names that DeepSeek-V2 and V3 share."""
-    t, o = "model.layers.{l}.", "blocks.{l}."
-    attention = [("q_proj", "q"), ("q_a_proj", "q_down"), ("q_a_layernorm", "q_norm"), ("q_b_proj", "q_up")]
-    attention += [("kv_a_proj_with_mqa", "kv_down"), ("kv_a_layernorm", "kv_norm"), ("kv_b_proj", "kv_up")]
-    parts = ("gate", "up", "down")
     return (
         Rule("model.embed_tokens.weight", "embed.weight"),
         Rule("model.norm.weight", "norm.weight"),
         Rule("lm_head.weight", "head.weight", TIED),
+        *block_rules("model.layers.{l}.", "blocks.{l}."),
+    )
+
+
+def block_rules(t: str, o: str) -> tuple[Rule, ...]:
+    """Return the tensor names of a layer, theirs behind the prefix t and ours behind o."""
+    attention = [("q_proj", "q"), ("q_a_proj", "q_down"), ("q_a_layernorm", "q_norm"), ("q_b_proj", "q_up")]
+    attention += [("kv_a_proj_with_mqa", "kv_down"), ("kv_a_layernorm", "kv_norm"), ("kv_b_proj", "kv_up")]
+    parts = ("gate", "up", "down")
+    return (
         Rule(t + "self_attn.rotary_emb.inv_freq", op=DROP),
         Rule(t + "input_layernorm.weight", o + "mixer_norm.weight"),
         Rule(t + "post_attention_layernorm.weight", o + "ffn_norm.weight"),
@@ -150,6 +176,25 @@ def shared_rules() -> tuple[Rule, ...]:
         Rule(t + "mlp.gate.weight", o + "ffn.router.weight"),
         *(Rule(f"{t}mlp.experts.{{e}}.{a}_proj.weight", f"{o}ffn.experts.{a}.weight") for a in parts),
         *(Rule(f"{t}mlp.shared_experts.{a}_proj.weight", f"{o}ffn.shared.{a}.weight") for a in parts),
+    )
+
+
+def ahead_rules() -> tuple[Rule, ...]:
+    """Return the tensor names of the modules that predict further ahead, which go on counting layers.
+
+    Their embedding and head are copies of the model's own, as the published description of the files says; they are
+    not read, and not written.
+    """
+    t, o = "model.layers.{m}.", "mtp.{m}."
+    return (
+        Rule(t + "embed_tokens.weight", op=DROP),
+        Rule(t + "shared_head.head.weight", op=DROP),
+        Rule(t + "enorm.weight", o + "token_norm.weight"),
+        Rule(t + "hnorm.weight", o + "state_norm.weight"),
+        Rule(t + "eh_proj.weight", o + "proj.weight"),
+        Rule(t + "shared_head.norm.weight", o + "norm.weight"),
+        *block_rules(t, o + "block."),
+        Rule(t + "mlp.gate.e_score_correction_bias", o + "block.ffn.router.bias"),
     )
 
 
@@ -174,10 +219,12 @@ DEEPSEEK_V3 = FAMILIES.register("deepseek_v3", paper="DeepSeek-AI 2024, arXiv 24
             Key("n_group", (MOE + "ffn.router.groups",), 1),
             Key("topk_group", (MOE + "ffn.router.groups_per_token",), 1),
             *shared_rows(),
+            AheadRow(),
         ),
         weights=(
             *shared_rules(),
             Rule("model.layers.{l}.mlp.gate.e_score_correction_bias", "blocks.{l}.ffn.router.bias"),
+            *ahead_rules(),
         ),
         base="model.",
     )

@@ -126,6 +126,7 @@ TRANSPOSE, ROWS, COLUMNS = Transpose(), Rows(), Columns()
 class Rule:
     """Their tensor name, our name or names, and what happens on the way; `{l}` stands for a layer's number.
 
+    `{m}` in both names stands for the numbers of the modules behind the stack that predict further ahead.
     An index may be moved: `blocks.{l*2+1}.`. An index that is in their name alone counts the parts of a stacked tensor
     of ours (`experts.{e}.`). DROP ignores a tensor (a buffer that we compute), TIED one that shares another's matrix.
     Where their name depends on the config, `when` is a path in ours and the words there for which this is the name.
@@ -158,14 +159,14 @@ def expand(
 
     Where several rules give one of our tensors, all are read and the first is written.
     """
-    depth = max(config.depth, config.encoder.depth if config.encoder else 0)
     pieces: dict[str, Piece] = {}
     ignored: set[str] = set()
     for rule in rules:
         if rule.when and str(_at(rule.when[0], config)) not in rule.when[1:]:
             continue
-        for layer in range(depth if "{l}" in rule.theirs else 1):
-            theirs, names = rule.theirs.replace("{l}", str(layer)), tuple(_fill(n, layer) for n in rule.names)
+        for layer in _numbers(rule.theirs, config):
+            theirs = re.sub(r"\{[lm]\}", str(layer), rule.theirs)
+            names = tuple(_fill(n, layer) for n in rule.names)
             if rule.op is DROP:
                 ignored.add(theirs)
             elif all(name in shapes for name in names):
@@ -184,13 +185,20 @@ def _parts(theirs: str, shape: torch.Size) -> Iterable[int | None]:
     return range(shape[0]) if "{e}" in theirs else (None,)
 
 
+def _numbers(theirs: str, config: ModelConfig) -> range:
+    """Return which layers a name counts: those of the stacks, or the modules that are numbered on from its end."""
+    if "{m}" in theirs:
+        return range(config.depth, config.depth + (config.mtp.depth if config.mtp else 0))
+    return range(max(config.depth, config.encoder.depth if config.encoder else 0) if "{l}" in theirs else 1)
+
+
 def _fill(name: str, layer: int) -> str:
-    """Put a layer's number, multiplied and moved as the name says, in the place of {l}, {l*2} or {l*2+1}."""
+    """Put a layer's number, multiplied and moved as the name says, in the place of {l}, {l*2}, {l*2+1} or {m}."""
 
     def number(found: re.Match[str]) -> str:
         return str(layer * int(found[1] or 1) + int(found[2] or 0))
 
-    return re.sub(r"\{l(?:\*(\d+))?(?:\+(\d+))?\}", number, name)
+    return re.sub(r"\{[lm](?:\*(\d+))?(?:\+(\d+))?\}", number, name)
 
 
 def _bound(op: Op | Interleaved, config: ModelConfig) -> Op:

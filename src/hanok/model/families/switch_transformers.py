@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hanok.core.errors import UsageError
 from hanok.model.families import FAMILIES
@@ -77,7 +78,7 @@ class ScaleRow:
 
 def sparse_step(theirs: Json, side: str, depth: int) -> int:
     """Return every how many layers a mixture comes: written down, or worked out of how many there should be."""
-    step = theirs.get(f"{side}_sparse_step")
+    step: Any = theirs.get(f"{side}_sparse_step")
     if step is None:
         number = theirs.get(f"num_sparse_{side}_layers", 3)
         step = depth // number if isinstance(number, int) and number > 0 else depth

@@ -1,0 +1,50 @@
+"""How large a model that a file describes may be: far above any published, so that nonsense is refused unbuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from hanok.core.errors import UsageError
+from hanok.model.config import ModelConfig
+from hanok.model.model import Model
+
+DEEPEST = 1000  # layers, a thousand times what a build costs in a moment
+LARGEST = 1 << 24  # vocabulary, widths, heads, experts
+LONGEST = 1 << 40  # tokens: contexts, windows, lengths
+IN_TOKENS = ("context", "window", "length", "original_context")
+
+
+def check_sizes(config: ModelConfig, where: str) -> None:
+    """Refuse a config with a number beyond the limits, naming it."""
+    for path, value in _numbers(config.to_dict()):
+        last = path.rpartition(".")[2]
+        limit = DEEPEST if last == "depth" else LONGEST if last in IN_TOKENS else LARGEST
+        if value > limit:
+            raise UsageError(f"{where}: {path} = {value} is above the limit of {limit}")
+
+
+def build_empty(config: ModelConfig, where: str) -> Model:
+    """Return the model without memory for its weights; sizes whose product no memory could hold are refused."""
+    try:
+        return Model(config, device="meta")
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AssertionError) as error:
+        reason = "its sizes multiply to more numbers than there can be" if _overflows(error) else f"{error}"
+        raise UsageError(f"{where}: this model cannot be built: {reason}") from None
+
+
+def _overflows(error: Exception) -> bool:
+    return isinstance(error, RuntimeError | OverflowError) and "overflow" in str(error).lower()
+
+
+def _numbers(data: Any, at: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the path and value of every whole number in nested data."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _numbers(value, f"{at}.{key}" if at else str(key))
+    elif isinstance(data, int) and not isinstance(data, bool):
+        yield at, data
