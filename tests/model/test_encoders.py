@@ -194,3 +194,136 @@ def test_learned_positions_end() -> None:
     with pytest.raises(UsageError, match="reads 32 tokens"):
         convert(theirs("BertModel")).hidden(torch.zeros(1, 33, dtype=torch.int64))
     assert hanok.LLM(convert(theirs("BertModel"))).embed([[1] * 40]).shape == (1, 40), "embed cuts texts"
+
+
+# BERT has what transformers counts with its pooler; Vaswani et al. 2017 print 65M and 213M for a vocabulary of "about
+# 37000 tokens".
+COUNTS: list[tuple[str, dict[str, Any], int]] = [
+    ("transformer", {}, 63_082_496),
+    ("transformer", {"size": "big"}, 214_245_376),
+    ("bert", {"head": "pooler"}, 109_482_240),
+    ("bert", {"size": "large", "head": "pooler"}, 335_141_888),
+]
+
+
+@pytest.mark.parametrize(("preset", "dials", "params"), COUNTS, ids=str)
+def test_presets_have_their_published_parameters(preset: str, dials: dict[str, Any], params: int) -> None:
+    assert count(ModelConfig.preset(preset, **dials)).params == params
+
+
+@pytest.mark.parametrize(("size", "billions"), [("1.3B", 1.3), ("2.7B", 2.7), ("6.7B", 6.7)])
+def test_a_retnet_layer_has_12_squares_of_its_width(size: str, billions: float) -> None:
+    config = ModelConfig.preset("retnet", size=size)
+    found = count(config)
+    squares = 12 * config.depth * config.dim**2
+    norms = (2 * config.depth + 1) * 2 * config.dim
+    assert found.params == squares + norms + config.vocab * config.dim
+    assert found.params / 1e9 == pytest.approx(billions, rel=0.025)
+    assert found.cache_numbers == 0 and found.state_bytes == config.depth * config.dim * 512 * 4
+
+
+@torch.no_grad()
+def test_the_transformer_of_2017_equals_torch() -> None:
+    """The preset's stacks compute what `torch.nn.TransformerEncoder` and `Decoder` compute with the same weights."""
+    model = Model(ModelConfig.preset("transformer", vocab=50, dim=24, depth=2, heads=3)).double()
+    for parameter in model.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.1)
+    keys = {"dim_feedforward": 96, "dropout": 0.0, "layer_norm_eps": 1e-6, "batch_first": True, "dtype": torch.float64}
+    layers = (torch.nn.TransformerEncoderLayer(24, 3, **keys), torch.nn.TransformerDecoderLayer(24, 3, **keys))
+    read = torch.nn.TransformerEncoder(layers[0], 2, enable_nested_tensor=False).eval()
+    write = torch.nn.TransformerDecoder(layers[1], 2).eval()
+    assert model.encoder is not None
+    for theirs_stack, ours_stack in ((read, model.encoder.blocks), (write, model.blocks)):
+        for layer, block in zip(theirs_stack.layers, ours_stack, strict=True):
+            copy_layer(layer, dict(block.named_parameters()))
+    source, tokens = torch.randint(0, 50, (2, 9)), torch.randint(0, 50, (2, 7))
+    at = torch.arange(9, dtype=torch.float64)[:, None] / 10000 ** (2 * torch.arange(12, dtype=torch.float64) / 24)
+    sines = torch.stack((at.sin(), at.cos()), -1).flatten(1)
+    table = model.embed.weight
+    seen = read(table[source] * 24**0.5 + sines)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
+    states = write(table[tokens] * 24**0.5 + sines[:7], seen, tgt_mask=mask, tgt_is_causal=True)
+    torch.testing.assert_close(model(tokens, source=source), states @ table.T, rtol=1e-9, atol=1e-9)
+
+
+def copy_layer(layer: Any, ours: dict[str, torch.Tensor]) -> None:
+    """Fill a layer of torch's with a block's weights."""
+    pairs = [("mixer", layer.self_attn), ("cross", getattr(layer, "multihead_attn", None))]
+    branches = ["mixer", *(["cross"] if pairs[1][1] is not None else []), "ffn"]
+    for part in ("weight", "bias"):
+        for name, attention in pairs[: len(branches) - 1]:
+            fused = torch.cat([ours[f"{name}.{a}.{part}"] for a in "qkv"])
+            getattr(attention, f"in_proj_{part}").copy_(fused)
+            getattr(attention.out_proj, part).copy_(ours[f"{name}.o.{part}"])
+        getattr(layer.linear1, part).copy_(ours[f"ffn.up.{part}"])
+        getattr(layer.linear2, part).copy_(ours[f"ffn.down.{part}"])
+        for at, branch in enumerate(branches, 1):
+            getattr(getattr(layer, f"norm{at}"), part).copy_(ours[f"{branch}_norm.{part}"])
+
+
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("transformer", {"heads": 4}),
+    ("bert", {"heads": 4}),
+    ("retnet", {"heads": 2}),
+    ("lstm-lm", {}),
+    ("gru-lm", {}),
+    ("rnn-lm", {}),
+    *(("seq2seq", {"cell": cell, "cross": cross}) for cell, cross in (("gru", "fixed"), ("rnn", "additive"))),
+    ("seq2seq", {"cross": "attention", "heads": 2}),
+    ("seq2seq", {"cross": "none", "depth": 1}),
+]
+
+
+@pytest.mark.parametrize(("preset", "dials"), SMALL, ids=str)
+def test_presets_learn_a_text_by_heart_and_round_trip(preset: str, dials: dict[str, Any], tmp_path: Path) -> None:
+    config = ModelConfig.preset(preset, **({"vocab": 20, "dim": 32, "depth": 2, "context": 32} | dials))
+    model = Model(config, seed=1)
+    text = torch.randint(0, 20, (2, 17), generator=torch.Generator().manual_seed(3))
+    tokens, targets = text[:, :-1], text[:, 1:]
+    given = {"source": targets} if config.encoder else {}
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    losses = []
+    for _ in range(25):
+        loss = torch.nn.functional.cross_entropy(model(tokens, **given).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0], losses
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).config == config
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path)(tokens, **given), model(tokens, **given))
+
+
+def test_starting_weights_come_from_the_seed_alone() -> None:
+    config = ModelConfig.preset("bert", vocab=20, dim=32, depth=1, heads=2, context=16)
+    models = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        models.append(Model(config, seed=7))
+    for (name, a), b in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert models[0].embed.types is not None and 0.01 < float(models[0].embed.types.weight.detach().std()) < 0.03
+
+
+@torch.no_grad()
+def test_a_bert_of_ours_is_one_of_theirs(tmp_path: Path) -> None:
+    model = Model(ModelConfig.preset("bert", vocab=61, dim=40, depth=2, heads=5, context=32))
+    save_model(model, tmp_path)
+    back = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(back(TOKENS).logits, model(TOKENS), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "dials", "message"),
+    [
+        ("seq2seq", {"cross": "additve"}, "cross must be one of fixed, additive"),
+        ("seq2seq", {"cross": "fixed", "depth": 1}, "depth must be at least 2"),
+        ("bert", {"size": "huge"}, "no size 'huge'"),
+        ("transformer", {"headz": 3}, "did you mean 'heads'"),
+    ],
+)
+def test_wrong_dials_are_explained(preset: str, dials: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ModelConfig.preset(preset, **dials)

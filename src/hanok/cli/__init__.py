@@ -40,6 +40,7 @@ VERBS: dict[str, dict[str, str]] = {
         "classic": "The models before the network: n-grams and word vectors.",
     },
     "Measure and shrink": {
+        "lineage": "Race every kind of language model, from n-grams to hybrids, on one text.",
         "eval": "Accuracy on held-out tasks and bits per byte, with intervals.",
         "compare": "Put models side by side, or measure position schemes beyond their training length.",
         "quantize": "Store the weights in int8, with the error of each layer.",

@@ -12,6 +12,7 @@ import pydantic
 import yaml
 
 from hanok.core.errors import UsageError, suggest
+from hanok.core.json_file import clip
 
 if TYPE_CHECKING:
     from hanok.core.registry import Registry
@@ -141,7 +142,9 @@ def _explain(cls: type[Config], error: pydantic.ValidationError, where: str) -> 
         elif item["type"] == "missing":
             lines.append(f"missing key {path!r}")
         else:
-            lines.append(f"{path or cls.__name__}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+            lines.append(
+                f"{path or cls.__name__}: {item['msg'].removeprefix('Value error, ')} (got {clip(item['input'])})"
+            )
     return (f"{where}: " if where else "") + "; ".join(lines)
 
 

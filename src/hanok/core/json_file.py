@@ -75,7 +75,7 @@ def _check(data: dict[str, Any], where: str) -> None:
                 below.extend((key, item) for item in value)
             elif isinstance(value, int) and not -LARGEST <= value < LARGEST:
                 raise UsageError(f"{where}: {clip(key)} is too large a number")
-            if not (key.isascii() or _sound(key)) or isinstance(value, str) and not (value.isascii() or _sound(value)):
+            if not all(map(_sound, (key, value) if isinstance(value, str) else (key,))):
                 raise UsageError(f"{where}: {clip(key)} holds a lone surrogate, which is no Unicode text")
         if not below:
             return
@@ -84,6 +84,8 @@ def _check(data: dict[str, Any], where: str) -> None:
 
 
 def _sound(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -44,6 +44,7 @@ def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int 
     _check_ids(request, prompt, config.vocab)
     if config.encoder is not None:  # what is asked is read by the encoder; the decoder starts afresh
         prompt, source = llm.start_ids, _ended(llm, request.prompt, prompt)
+        _check_source(config, source)
     room = config.context - len(prompt)
     if room < 1:
         raise UsageError(f"prompt has {len(prompt)} tokens, and the model's context of {config.context} leaves no room")
@@ -94,6 +95,13 @@ def _ended(llm: Served, given: Prompt, source: list[int]) -> list[int]:
     if tokenizer is None or tokenizer.eos_id is None or not isinstance(given, str):
         return source
     return [*source, tokenizer.eos_id]
+
+
+def _check_source(config: ModelConfig, source: list[int]) -> None:
+    """Refuse a source beyond the end of a table of positions; other schemes have no end."""
+    length = getattr(config.embed.position, "length", None)
+    if length is not None and len(source) > length:
+        raise UsageError(f"prompt has {len(source)} tokens, and the encoder's positions end at {length}")
 
 
 def begin(tokenizer: Tokenizer) -> list[int]:

@@ -15,6 +15,7 @@ from hanok.nn.ffn import FFNS
 from hanok.nn.linear import Linear
 from hanok.nn.mixer import MIXERS
 from hanok.nn.norm import NORMS
+from hanok.nn.router.base import Router
 
 
 class Block(nn.Module):
@@ -31,12 +32,11 @@ class Block(nn.Module):
         self.norms = norm_names(config.wiring, self.branches)
         for name in self.norms:
             self.add_module(name, NORMS[config.norm.kind](config.norm, dim))
-
         self.depths = Depths(config.depths, dim) if config.depths else None
-        if self.depths is not None and config.depths is not None:
+        if config.depths is not None:
             self.memory()  # refuses what cannot be passed by
             for module in (self if config.depths.over == "block" else self.ffn or self).modules():
-                if isinstance(module, Linear):
+                if isinstance(module, Linear | Router):
                     module.active = module.active * config.depths.share
 
     def memory(self) -> Memory:
@@ -47,7 +47,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, ctx: Context, active: Tensor | None = None) -> Tensor:
         """Return x (B,T,dim) after this layer; only for `active` tokens (B,T), if given, is the ffn computed."""
         if self.depths is not None and self.depths.config.over == "block":
-            return self.depths(x, ctx, self._layer)
+            passed: Tensor = self.depths(x, ctx, self._layer)
+            return passed
         return self._layer(x, ctx, active)
 
     def _layer(self, x: Tensor, ctx: Context, active: Tensor | None = None) -> Tensor:
@@ -55,7 +56,7 @@ class Block(nn.Module):
         branches = {name: part if name == "ffn" else partial(part, ctx=ctx) for name, part in run.items()}
         if active is not None and self.ffn is not None:
             branches["ffn"] = partial(on_rows, self.ffn, rows=active)
-        elif self.depths is not None and self.depths.config.over == "ffn":
+        elif self.depths is not None and self.depths.config.over == "ffn" and self.ffn is not None:
             branches["ffn"] = partial(self.depths.branch, ctx=ctx, ffn=self.ffn)
         norms = {name: self.get_submodule(name) for name in self.norms}
         return add_up(self.wiring, x, branches, norms, self.residual)

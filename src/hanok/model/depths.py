@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FLAG = 128.0  # scores of keys that are not there are FLAG^2 lower: their weights are exact zeros in every dtype
 COLUMNS = 4  # of which one is used: keys stay on the grid of the vectors that exact products are made of
+STATE = "a recurrent state cannot pass a token by; choose depths.over = 'ffn'"
 Layer = Callable[[Tensor, Context], Tensor]
 
 
@@ -50,7 +51,7 @@ class Depths(nn.Module):
     here, not a small network: r is linear itself, and only its quantile has to be learned.
 
     Products with weights are computed for chosen tokens alone. Scores are computed for all and masked, so that the
-    time of attention itself is not saved; keys hold four numbers more, one of which says whether their token was chosen.
+    time of attention itself is not saved; keys hold four numbers more, of which one says whether they were chosen.
     """
 
     def __init__(self, config: DepthsConfig, dim: int) -> None:
@@ -91,7 +92,8 @@ class Depths(nn.Module):
         rows = flat.index_select(0, places)
         after = layer(rows[None], Chosen(ctx, chosen, places))[0]
         gain = score.flatten().index_select(0, places).to(x.dtype)[:, None]
-        return flat.index_copy(0, places, rows + gain * (after - rows)).view(x.shape)
+        out: Tensor = flat.index_copy(0, places, rows + gain * (after - rows)).view(x.shape)
+        return out
 
     def branch(self, x: Tensor, ctx: Context, ffn: Callable[[Tensor], Tensor]) -> Tensor:
         """Return r_i ffn(x_i) for chosen tokens and 0 for others."""
@@ -103,7 +105,7 @@ class Depths(nn.Module):
         if self.config.over == "ffn":
             return kept
         if isinstance(kept, PerSequence):
-            raise ValueError("depths: a recurrent state cannot pass a token by; choose depths.over = 'ffn'")
+            raise ValueError(f"depths: {STATE}")
         return replace(kept, k_dim=kept.k_dim + COLUMNS)
 
     def _choose(self, x: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
@@ -143,7 +145,7 @@ class Chosen:
         return y.flatten(0, 1).index_select(0, self._places)[None]
 
     def recur(self, layer: int, fn: Recurrence, x: Tensor, memory: PerSequence) -> Tensor:
-        raise UsageError("depths: a recurrent state cannot pass a token by; choose depths.over = 'ffn'")
+        raise UsageError(f"depths: {STATE}")
 
     def look(self, layer: int, x: Tensor, make: Make, read: Read) -> Tensor:
         raise UsageError("depths: a layer that looks at a source cannot be passed by; choose depths.over = 'ffn'")
@@ -151,7 +153,7 @@ class Chosen:
     def _spread(self, x: Tensor) -> Tensor:
         """Lay rows (1,N,...) out over the whole batch (B,T,...), zeros between them."""
         whole = x.new_zeros(self._chosen.numel(), *x.shape[2:]).index_copy(0, self._places, x[0])
-        return whole.unflatten(0, self._chosen.shape)
+        return whole.view(*self._chosen.shape, *x.shape[2:])
 
 
 def causal(model: Model) -> Model:
@@ -181,4 +183,5 @@ def on_rows(ffn: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor) -> Tensor:
     if not len(places):
         return torch.zeros_like(x)
     y = ffn(flat.index_select(0, places)[None])[0]
-    return y.new_zeros(len(flat), y.shape[-1]).index_copy(0, places, y).unflatten(0, x.shape[:2])
+    whole: Tensor = y.new_zeros(flat.shape).index_copy(0, places, y)
+    return whole.view(x.shape)

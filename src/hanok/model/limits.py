@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
 from hanok.core.errors import UsageError
+from hanok.core.json_file import clip
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 
 DEEPEST = 1000  # layers, a thousand times what a build costs in a moment
 LARGEST = 1 << 24  # vocabulary, widths, heads, experts
 LONGEST = 1 << 40  # tokens: contexts, windows, lengths
+COUNTS_LAYERS = re.compile(r"layers?$")  # as every family's key for it ends
 IN_TOKENS = ("context", "window", "length", "original_context")
+
+
+def check_layers(theirs: Mapping[str, Any], where: str) -> None:
+    """Refuse a config.json that counts layers beyond the limit before any list of so many is made."""
+    for key, value in theirs.items():
+        if COUNTS_LAYERS.search(key) and isinstance(value, int | float) and not value <= DEEPEST:
+            raise UsageError(f"{where}: {clip(key)} = {value} is above the limit of {DEEPEST}")
 
 
 def check_sizes(config: ModelConfig, where: str) -> None:
@@ -24,6 +32,11 @@ def check_sizes(config: ModelConfig, where: str) -> None:
         limit = DEEPEST if last == "depth" else LONGEST if last in IN_TOKENS else LARGEST
         if value > limit:
             raise UsageError(f"{where}: {path} = {value} is above the limit of {limit}")
+
+
+def layers(config: ModelConfig) -> int:
+    """Return how many layers a model has, of every stack."""
+    return sum(value for path, value in _numbers(config.to_dict()) if path.rpartition(".")[2] == "depth")
 
 
 def build_empty(config: ModelConfig, where: str) -> Model:

@@ -150,5 +150,7 @@ def stack(config: StackConfig, dim: int) -> nn.ModuleList:
     for block in blocks:
         position = getattr(block.mixer, "position", None)
         if isinstance(position, nn.Module) and getattr(position, "shared", False):
-            block.mixer.position = shared.setdefault(block.mixer.config.position.digest(), position)
+            shapes = [tuple(parameter.shape) for parameter in position.parameters()]
+            key = f"{block.mixer.config.position.digest()} {shapes}"
+            block.mixer.position = shared.setdefault(key, position)
     return nn.ModuleList(blocks)

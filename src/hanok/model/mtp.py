@@ -11,6 +11,7 @@ from hanok.model.config import ModelConfig
 from hanok.nn.context import Context, Memory
 from hanok.nn.linear import Linear
 from hanok.nn.norm import NORMS
+from hanok.nn.router.base import Router
 
 
 class Ahead(nn.Module):
@@ -40,7 +41,7 @@ class MTP(nn.ModuleDict):
     """The modules by the layer numbers that they have, which go on where the stack's end: depth, depth + 1, ...
 
     A program that keeps the past gives their memories places behind the stack's. The next token is predicted without
-    them, so that they add nothing to a model's FLOPs and active parameters.
+    them: their products count neither as FLOPs nor as active parameters.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -49,7 +50,7 @@ class MTP(nn.ModuleDict):
         layers = range(config.depth, config.depth + config.mtp.depth)
         super().__init__({str(layer): Ahead(config, layer) for layer in layers})
         for module in self.modules():
-            if isinstance(module, Linear):
+            if isinstance(module, Linear | Router):
                 module.active = 0
 
     def forward(self, hidden: Tensor, embedded: Tensor, ctx: Context, depth: int) -> Tensor:

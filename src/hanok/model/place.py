@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hanok.core.errors import UsageError, suggest
+from hanok.core.json_file import clip
 from hanok.model.config import ModelConfig
 from hanok.model.families.rule import SAME, Piece, expand
 from hanok.model.families.table import Family
+from hanok.model.tensor_file import Outline
 
-ALIGNED = 64  # bytes: kernels round differently from an odd address, and mapped files give odd addresses
+ALIGNED = 64  # bytes: kernels round differently from an odd address
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+LONG, MANY = 200, 2000  # characters of a name and names with which it is compared, to suggest the nearest
 
 
 class Places:
-    """Where each tensor of a checkpoint belongs in a model whose tensors have these `shapes`.
+    """Where each tensor of a checkpoint belongs in a model that has these `tensors`, which may be without memory.
 
     `fixed` names tensors that stay in the dtype they are stored in.
     """
@@ -26,15 +30,17 @@ class Places:
         self,
         family: Family | None,
         config: ModelConfig,
-        shapes: Mapping[str, torch.Size],
+        tensors: Mapping[str, Tensor],
         fixed: frozenset[str] = frozenset(),
     ) -> None:
         self.fixed = fixed
-        self.shapes, self.base = shapes, family.base if family else ""
-        self.pieces = {name: Piece((name,), SAME) for name in shapes}
+        self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        self.dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+        self.base = family.base if family else ""
+        self.pieces = {name: Piece((name,), SAME) for name in tensors}
         self.ignored: set[str] = {"head.weight"} if config.embeddings == "tied" else set()
         if family is not None:
-            self.pieces, self.ignored = expand(family.weights, config, shapes)
+            self.pieces, self.ignored = expand(family.weights, config, self.shapes)
 
     @property
     def complete(self) -> bool:
@@ -46,7 +52,8 @@ class Places:
     ) -> dict[str, Tensor]:
         """Return our tensors of theirs; one that is missing, left over or of a wrong shape is an error that names it.
 
-        At no time is more than one of their tensors held beside ours.
+        At no time is more than one of their tensors held beside ours. Tensors without memory (meta) are taken for a
+        rehearsal, which finds the same errors.
         """
         ours: dict[str, Tensor] = {}
         missing: dict[tuple[str, int | None], str] = {}
@@ -55,36 +62,56 @@ class Places:
                 missing.setdefault((name, piece.part), theirs)
         for given, tensor in tensors:
             known = self._known(given, path)
-            if known is None:
-                continue
-            piece = self.pieces[known]
-            for target, part in self._split(given, tensor, piece, path).items():
-                missing.pop((target, piece.part), None)
-                cast = dtype is not None and part.is_floating_point() and target not in self.fixed
-                kept = part.to(dtype) if cast else part
-                if piece.part is None:
-                    ours[target] = _own(kept, tensor)
-                    continue
-                if target not in ours:
-                    ours[target] = torch.empty(self.shapes[target], dtype=kept.dtype)
-                ours[target][piece.part] = kept
+            if known is not None:
+                piece = self.pieces[known]
+                self._take(given, tensor, piece, dtype, ours, path)
+                for name in piece.ours:
+                    missing.pop((name, piece.part), None)
+            del tensor  # before the next is read
         if missing:
             first = next(iter(missing.values()))
             raise UsageError(f"{path}: {len(missing)} tensors are missing, the first is {first!r}")
         return ours
 
-    def give_out(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return their tensors of ours."""
+    def give_out(self, ours: Mapping[str, Tensor]) -> tuple[dict[str, Outline], Callable[[str], Tensor]]:
+        """Return what their tensors of ours are, and what makes each of them when it is asked for."""
         written: set[tuple[str, int | None]] = set()
-        theirs: dict[str, Tensor] = {}
+        theirs: dict[str, Outline] = {}
         for name, piece in self.pieces.items():
             if all((target, piece.part) in written for target in piece.ours):
                 continue  # an older name of what has been written already
             written |= {(target, piece.part) for target in piece.ours}
-            parts = [ours[target].detach().cpu() for target in piece.ours]
-            parts = parts if piece.part is None else [part[piece.part] for part in parts]
-            theirs[name] = piece.op.join(parts).contiguous()
-        return theirs
+            rehearsed = self._join(piece, {target: ours[target].to("meta") for target in piece.ours})
+            theirs[name] = Outline(rehearsed.dtype, rehearsed.shape)
+        return theirs, lambda name: self._join(self.pieces[name], ours)
+
+    def _join(self, piece: Piece, ours: Mapping[str, Tensor]) -> Tensor:
+        parts = [ours[target].detach() for target in piece.ours]
+        return piece.op.join(parts if piece.part is None else [part[piece.part] for part in parts])
+
+    def _take(
+        self,
+        given: str,
+        tensor: Tensor,
+        piece: Piece,
+        dtype: torch.dtype | None,
+        ours: dict[str, Tensor],
+        path: Path,
+    ) -> None:
+        """Put one tensor of theirs where it belongs."""
+        for target, part in self._split(given, tensor, piece, path).items():
+            want = self.dtypes[target]
+            if part.dtype not in FLOATS if want in FLOATS else part.dtype != want:
+                words = ", ".join(map(_word, FLOATS if want in FLOATS else (want,)))
+                raise UsageError(f"{path}: {clip(given)} is stored as {_word(part.dtype)}, where {words} can be read")
+            cast = dtype is not None and part.is_floating_point() and target not in self.fixed
+            kept = part.to(dtype) if cast else part
+            if piece.part is None:
+                ours[target] = _own(kept)
+                continue
+            if target not in ours:
+                ours[target] = torch.empty(self.shapes[target], dtype=kept.dtype, device=kept.device)
+            ours[target][piece.part] = kept
 
     def _known(self, given: str, path: Path) -> str | None:
         """Return the name in our table, None where the tensor is to be ignored."""
@@ -93,25 +120,30 @@ class Places:
                 return name
             if name in self.ignored:
                 return None
-        hint = suggest(given, self.pieces) or " (a layer too many, or a bias?)"
-        raise UsageError(f"{path}: the tensor {given!r} has no place in this model{hint}")
+        near = suggest(given[:LONG], list(self.pieces)[:MANY])
+        hint = near or " (a layer too many, or a bias?)"
+        raise UsageError(f"{path}: the tensor {clip(given)} has no place in this model{hint}")
 
     def _split(self, given: str, tensor: Tensor, piece: Piece, path: Path) -> dict[str, Tensor]:
         shapes = [self.shapes[name] if piece.part is None else self.shapes[name][1:] for name in piece.ours]
         try:
             parts = list(piece.op.split(tensor, shapes))
-        except RuntimeError:  # a tensor of so wrong a shape that it cannot be cut at all
+        except (RuntimeError, IndexError, ValueError):  # a tensor of so wrong a shape that it cannot be cut at all
             parts = []
         if [part.shape for part in parts] != shapes:
             want = [list(shape) for shape in shapes]
             raise UsageError(
-                f"{path}: {given} has the shape {list(tensor.shape)}, the config asks for "
+                f"{path}: {clip(given)} has the shape {list(tensor.shape)}, the config asks for "
                 f"{want[0] if len(want) == 1 else ' + '.join(map(str, want))}"
             )
         return dict(zip(piece.ours, parts, strict=True))
 
 
-def _own(part: Tensor, whole: Tensor) -> Tensor:
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _own(part: Tensor) -> Tensor:
     """Return a tensor in memory of its own, contiguous and aligned."""
     part = part.contiguous()
     shares = part.untyped_storage().nbytes() != part.nbytes

@@ -138,7 +138,8 @@ def _outline(name: str, entry: Any, file: Path) -> Outline:
     where = f"{file}: the tensor {clip(name)}"
     if not isinstance(entry, dict):
         raise UsageError(f"{where} is described by {clip(entry)}, not by dtype, shape and data_offsets")
-    word, shape, ends = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    found: list[Any] = [entry.get(key) for key in ("dtype", "shape", "data_offsets")]
+    word, shape, ends = found
     if not isinstance(word, str) or word not in TYPES:
         raise UsageError(f"{where} has the dtype {clip(word)}, which is not read (known: {', '.join(TYPES)})")
     if not _sizes(shape) or len(shape) > MOST_SIDES or max(shape, default=0) > LARGEST_SIDE:

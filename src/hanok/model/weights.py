@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError, suggest
+from hanok.core.json_file import clip, read_json
+from hanok.model.checkpoint import Checkpoint, write_checkpoint
 from hanok.model.config import ModelConfig
 from hanok.model.families import FAMILIES
 from hanok.model.families.table import Family
+from hanok.model.limits import LARGEST, build_empty, check_layers, check_sizes, layers
 from hanok.model.model import Model
 from hanok.model.place import Places
 from hanok.model.size import fixed, stored
 from hanok.nn.linear import Linear, swap
 
-WEIGHTS, INDEX, CONFIG, GENERATION = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-)
+CONFIG, GENERATION = "config.json", "generation_config.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 SHARD_BYTES = 5 * 10**9
+LONGEST = 2000  # characters of an error about a config
 OWN = ("quantization_config", "dtype", "torch_dtype")  # keys that say how the numbers were stored: never kept
 
 
@@ -62,8 +58,8 @@ def save_model(model: Model, path: Path, ids: TokenIds | None = None, *, shard_b
     path.mkdir(parents=True, exist_ok=True)
     ids = ids or TokenIds()
     tensors = stored(model)
-    family, config = _describe(model, _shapes(model))
-    _write_shards(Places(family, model.config, _shapes(model)).give_out(tensors), path, shard_bytes)
+    family, config = _describe(model, tensors)
+    write_checkpoint(path, *Places(family, model.config, tensors).give_out(tensors), shard_bytes)
     eos = list(ids.eos) if len(ids.eos) > 1 else (ids.eos[0] if ids.eos else None)
     special = {"bos_token_id": ids.bos, "eos_token_id": eos, "pad_token_id": ids.pad}
     special |= {} if ids.start is None else {"decoder_start_token_id": ids.start}
@@ -77,47 +73,71 @@ def save_model(model: Model, path: Path, ids: TokenIds | None = None, *, shard_b
 def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     """Read a model directory; every tensor must be there, with the right shape, and none may be left over.
 
-    Tensors are read one at a time from the mapped files, so that peak memory is the weights and the largest tensor.
+    All that config.json and the headers say is checked before any memory is taken; tensors are then read one at a time,
+    so that peak memory is the weights and the largest tensor.
     """
     path = Path(path)
     theirs = read_config(path)
     family, config = read_architecture(theirs, path)
-    model = Model(config, device="meta")
-    _unpack_formats(model, theirs)
-    places = Places(family, config, _shapes(model), fixed(model))
-    model.load_state_dict(places.take_in(read_tensors(path), dtype, path), strict=False, assign=True)
+    files = Checkpoint(path)
+    if layers(config) > len(files.outlines):  # nothing so deep is built
+        raise UsageError(
+            f"{path / CONFIG} asks for {layers(config)} layers, the files hold {len(files.outlines)} tensors"
+        )
+    model = build_empty(config, str(path / CONFIG))
+    if config.mtp is not None and family is not None and not _predicts_ahead(model, family, files):
+        model = build_empty(config.model_copy(update={"mtp": None}), str(path / CONFIG))
+    _unpack_formats(model, theirs, path)
+    places = Places(family, model.config, stored(model), fixed(model))
+    places.take_in(files.empty(), dtype, path)
+    model.load_state_dict(places.take_in(files.tensors(), dtype, path), strict=False, assign=True)
     model.tie()
     model.origin = dict(theirs)
     return model
 
 
+def _predicts_ahead(model: Model, family: Family, files: Checkpoint) -> bool:
+    """Say whether files hold any tensor of the modules that predict further ahead, which their config promises."""
+    pieces = Places(family, model.config, stored(model)).pieces
+    wanted = {theirs for theirs, piece in pieces.items() if piece.ours[0].startswith("mtp.")}
+    return any(name in wanted or family.base + name in wanted for name in files.outlines)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return config.json as data; a directory that asks for its own code is refused."""
-    try:
-        data = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path} holds no {CONFIG}: it is not a model directory") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path / CONFIG} cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path / CONFIG} must hold a JSON object")
+    if not (path / CONFIG).is_file():
+        raise UsageError(f"{path} holds no {CONFIG}: it is not a model directory")
+    data = read_json(path / CONFIG)
     if "auto_map" in data:
         raise UsageError(f"{path / CONFIG} asks to run the model's own code (auto_map); hanok never does")
     return data
 
 
 def read_architecture(theirs: Mapping[str, Any], path: Path) -> tuple[Family | None, ModelConfig]:
-    """Return the family (None for our own format) and our config."""
-    kind = theirs.get("model_type")
-    if kind == "hanok":
-        return None, ModelConfig.parse(theirs.get("hanok", {}), where=str(path / CONFIG))
+    """Return the family (None for our own format) and our config, whose numbers are within the limits."""
+    kind, where = theirs.get("model_type"), str(path / CONFIG)
+    family = None if kind == "hanok" else _family(kind, where)
+    check_layers(theirs, where)
+    try:
+        if family is None:
+            ours = theirs.get("hanok")
+            if not isinstance(ours, dict):
+                raise UsageError("config.json: 'hanok' must hold the model's config")
+            config = ModelConfig.parse(ours, where="config.json")
+        else:
+            config = family.read_config(theirs)
+    except UsageError as error:
+        raise UsageError(f"{path}: {str(error)[:LONGEST]}") from None
+    check_sizes(config, where)
+    return family, config
+
+
+def _family(kind: Any, where: str) -> Family:
     if not isinstance(kind, str) or kind not in FAMILIES:
         known = sorted(["hanok", *FAMILIES])
-        raise UsageError(
-            f"{path / CONFIG}: unknown model_type {kind!r}{suggest(kind, known)} (known: {', '.join(known)})"
-        )
-    family = FAMILIES[kind]
-    return family, family.read_config(theirs)
+        near = suggest(str(kind)[:LONGEST], known)
+        raise UsageError(f"{where}: unknown model_type {clip(kind)}{near} (known: {', '.join(known)})")
+    return FAMILIES[kind]
 
 
 def read_token_ids(path: Path) -> TokenIds:
@@ -125,47 +145,33 @@ def read_token_ids(path: Path) -> TokenIds:
     data: dict[str, Any] = {}
     for name in (CONFIG, GENERATION):
         if (path / name).is_file():
-            found = json.loads((path / name).read_text(encoding="utf-8"))
-            data |= {key: value for key, value in found.items() if value is not None}
-    eos = data.get("eos_token_id")
-    ends = tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,))
-    return TokenIds(data.get("bos_token_id"), ends, data.get("pad_token_id"), data.get("decoder_start_token_id"))
+            data |= {key: value for key, value in read_json(path / name).items() if value is not None}
+    ends = data.get("eos_token_id")
+    many = ends if isinstance(ends, list) else [ends]
+    eos = [_id(end, "eos_token_id", path) for end in many]
+    keys = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
+    bos, pad, start = (_id(data.get(key), key, path) for key in keys)
+    return TokenIds(bos, tuple(end for end in eos if end is not None), pad, start)
+
+
+def _id(value: Any, key: str, path: Path) -> int | None:
+    """Return a token's number; the first files of LLaMA wrote -1 for none."""
+    if value is None or (type(value) is int and -1 <= value < LARGEST):
+        return None if value == -1 else value
+    raise UsageError(f"{path}: {key} in {CONFIG} or {GENERATION} must be a token's number, not {clip(value)}")
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor of a model directory by the name it has there."""
-    for file in _shards(path):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  (not a mapping: it has no iterator)
-                    yield name, tensors.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise UsageError(f"{file} cannot be read as safetensors: {error}") from None
+    return Checkpoint(path).tensors()
 
 
-def _shards(path: Path) -> list[Path]:
-    if (path / WEIGHTS).is_file():
-        return [path / WEIGHTS]
-    if (path / INDEX).is_file():
-        try:
-            names = sorted(set(json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UsageError(f"{path / INDEX} is damaged: {error}") from None
-        for name in names:
-            if Path(name).name != name or not (path / name).is_file():
-                raise UsageError(f"{path / INDEX} names the shard {name!r}, which is not a file of this directory")
-        return [path / name for name in names]
-    if any(path.glob("*.bin")) or any(path.glob("*.pt")):
-        raise UsageError(f"{path} holds pickled weights, which can run code; convert them to safetensors first")
-    raise UsageError(f"{path} holds neither {WEIGHTS} nor {INDEX}")
-
-
-def _describe(model: Model, shapes: Mapping[str, torch.Size]) -> tuple[Family | None, dict[str, Any]]:
+def _describe(model: Model, tensors: Mapping[str, Tensor]) -> tuple[Family | None, dict[str, Any]]:
     """Return the family that can say what this model is, the one it came from first, and its config.json."""
     origin = model.origin.get("model_type")
     for name in sorted(FAMILIES, key=lambda name: name != origin):
         theirs = FAMILIES[name].write_config(model.config)
-        if theirs is not None and Places(FAMILIES[name], model.config, shapes).complete:
+        if theirs is not None and Places(FAMILIES[name], model.config, tensors).complete:
             kept = {k: v for k, v in model.origin.items() if k not in OWN} if name == origin else {}
             same = bool(kept) and _reads_as(FAMILIES[name], kept, model.config)
             return FAMILIES[name], kept | {"architectures": theirs["architectures"]} if same else kept | theirs
@@ -180,65 +186,27 @@ def _reads_as(family: Family, theirs: Mapping[str, Any], config: ModelConfig) ->
         return False
 
 
-def _shapes(model: Model) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in stored(model).items()}
-
-
 def _linears(model: nn.Module) -> dict[str, Linear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
 
 
-def _unpack_formats(model: Model, theirs: Mapping[str, Any]) -> None:
+def _unpack_formats(model: Model, theirs: Mapping[str, Any], path: Path) -> None:
     """Swap in the Linear classes that a quantised directory names."""
     packed = theirs.get("quantization_config")
     if packed is None:
         return
-    if packed.get("quant_method") != "hanok":
-        raise UsageError(f"config.json: quant_method {packed.get('quant_method')!r} is not supported")
+    method = packed.get("quant_method") if isinstance(packed, dict) else packed
+    if method != "hanok":
+        raise UsageError(f"{path}: config.json: quant_method {clip(method)} is not supported")
+    modules = packed.get("modules", {})
+    if not isinstance(modules, dict):
+        raise UsageError(f"{path}: config.json: the modules of quantization_config must be named one by one")
     linears = _linears(model)
-    for name, kind in packed.get("modules", {}).items():
-        if name not in linears or kind not in linears[name].formats:
-            raise UsageError(f"config.json: quantization of {name!r} as {kind!r} fits no module of this model")
+    for name, kind in modules.items():
+        if name not in linears or not isinstance(kind, str) or kind not in linears[name].formats:
+            raise UsageError(f"{path}: config.json: quantization of {clip(name)} as {clip(kind)} fits no module")
         with torch.device("meta"):
             swap(model, name, linears[name].blank(kind))
-
-
-def _write_shards(tensors: dict[str, Tensor], path: Path, shard_bytes: int) -> None:
-    shards: list[dict[str, Tensor]] = [{}]
-    room = shard_bytes
-    for name, tensor in tensors.items():
-        if shards[-1] and tensor.nbytes > room:
-            shards.append({})
-            room = shard_bytes
-        shards[-1][name] = tensor
-        room -= tensor.nbytes
-    before = {file.name for file in [*path.glob("model*.safetensors"), *path.glob(INDEX)]}
-    if len(shards) == 1:
-        _write_tensors(shards[0], path / WEIGHTS)
-        _remove(path, before - {WEIGHTS})
-        return
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_tensors(shard, path / file)
-        weight_map |= dict.fromkeys(shard, file)
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    _write_json(path / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    _remove(path, before - {INDEX, *weight_map.values()})
-
-
-def _remove(path: Path, names: set[str]) -> None:
-    for name in names:
-        (path / name).unlink()
-
-
-def _write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    work = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, work, metadata={"format": "pt"})
-        os.replace(work, file)
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

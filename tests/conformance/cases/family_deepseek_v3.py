@@ -38,3 +38,14 @@ CASES = [
     {"first_k_dense_replace": 3, "rms_norm_eps": 1e-5},
     {"rope_parameters": YARN},
 ]
+# The class of the reference library leaves these tensors of published files out: tests/model/test_mtp.py reads them.
+AHEAD = "model.layers.{m}."
+OLDER = [AHEAD + f"{name}.weight" for name in ("enorm", "hnorm", "eh_proj", "shared_head.norm")]
+OLDER += [AHEAD + f"{name}_layernorm.weight" for name in ("input", "post_attention")]
+OLDER += [AHEAD + f"self_attn.{name}.weight" for name in ("q_a_proj", "q_a_layernorm", "q_b_proj", "q_proj", "o_proj")]
+OLDER += [AHEAD + f"self_attn.{name}.weight" for name in ("kv_a_proj_with_mqa", "kv_a_layernorm", "kv_b_proj")]
+OLDER += [AHEAD + f"self_attn.{name}.bias" for name in ("q_a_proj", "kv_a_proj_with_mqa", "o_proj")]
+OLDER += [AHEAD + f"mlp.{name}.weight" for name in ("gate_proj", "up_proj", "down_proj", "gate")]
+OLDER += [AHEAD + f"mlp.experts.{{e}}.{name}_proj.weight" for name in ("gate", "up", "down")]
+OLDER += [AHEAD + f"mlp.shared_experts.{name}_proj.weight" for name in ("gate", "up", "down")]
+OLDER += [AHEAD + "mlp.gate.e_score_correction_bias"]

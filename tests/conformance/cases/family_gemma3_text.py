@@ -24,6 +24,14 @@ CASES = [
     {"layer_types": ["full_attention"] * 3, "num_hidden_layers": 3, "final_logit_softcapping": 2.0},
     {"layer_types": ["sliding_attention"] * 3, "num_hidden_layers": 3, "attention_bias": True, "sliding_window": 1},
     {
+        "num_hidden_layers": 2,
+        "layer_types": ["sliding_attention"] * 2,
+        "rope_parameters": {
+            "sliding_attention": {"rope_theta": 500.0, **PLAIN},
+            "full_attention": {"rope_theta": 7e3, **PLAIN},
+        },
+    },
+    {
         "num_hidden_layers": 4,
         "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
         "query_pre_attn_scalar": 7,

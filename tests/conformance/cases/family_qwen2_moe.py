@@ -18,7 +18,7 @@ CASES = [
     {"decoder_sparse_step": 2, "num_hidden_layers": 5},
     {"mlp_only_layers": [0, 1], "qkv_bias": False, "num_hidden_layers": 5},
     {"mlp_only_layers": [1], "use_sliding_window": True, "sliding_window": 9, "num_hidden_layers": 4},
-    {"mlp_only_layers": [0, 1, 2], "num_experts_per_tok": 5},
+    {"decoder_sparse_step": 5, "num_experts_per_tok": 5},
     {"num_experts": 9, "num_experts_per_tok": 4, "head_dim": 10, "hidden_act": "gelu"},
     {
         "use_sliding_window": True,

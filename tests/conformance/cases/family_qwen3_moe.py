@@ -16,7 +16,7 @@ CASES = [
     {},
     {"norm_topk_prob": True, "tie_word_embeddings": True, "num_key_value_heads": 3},
     {"decoder_sparse_step": 2, "num_hidden_layers": 5, "attention_bias": True},
-    {"mlp_only_layers": [0, 1], "num_hidden_layers": 5},
+    {"mlp_only_layers": [0], "num_hidden_layers": 2},
     {"use_sliding_window": True, "sliding_window": 9, "head_dim": 10},
     {"num_experts": 9, "num_experts_per_tok": 9, "rms_norm_eps": 1e-4},
     {"rope_parameters": {"rope_theta": 1e5, "rope_type": "linear", "factor": 2.0}, "num_attention_heads": 4},

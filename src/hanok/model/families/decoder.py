@@ -46,10 +46,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Heads:
-    """Heads as `HeadsRow` has them, with what absent keys mean.
-
-    A size that width and heads give is not written, but for scalings for which transformers needs it (Mixtral's).
-    """
+    """Heads as `HeadsRow` has them, with what absent keys mean."""
 
     kv_heads: int | None = None
     head_dim: int | None = None
@@ -59,10 +56,6 @@ class Heads:
 
     def write(self, ours: Json, theirs: Json) -> None:
         HeadsRow().write(ours, theirs)
-        given = theirs["head_dim"] == ours["dim"] // theirs["num_attention_heads"]
-        scaling = (get(ours, BLOCK + "mixer.position").get("scaling") or {}).get("kind")
-        if self.head_dim is None and given and scaling in (None, "linear"):
-            del theirs["head_dim"]
 
 
 GATED = {

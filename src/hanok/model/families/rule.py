@@ -10,9 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from hanok.core.errors import UsageError
 from hanok.model.config import ModelConfig
 
 Shapes = Sequence[torch.Size]
+MOST = 1 << 18  # tensors of theirs: three times those of the models with most experts
 
 
 class Op(Protocol):
@@ -164,24 +166,28 @@ def expand(
     for rule in rules:
         if rule.when and str(_at(rule.when[0], config)) not in rule.when[1:]:
             continue
+        op = _bound(rule.op, config)
         for layer in _numbers(rule.theirs, config):
             theirs = re.sub(r"\{[lm]\}", str(layer), rule.theirs)
             names = tuple(_fill(n, layer) for n in rule.names)
             if rule.op is DROP:
                 ignored.add(theirs)
             elif all(name in shapes for name in names):
-                for part in _parts(theirs, shapes[names[0]]):
+                parts = _parts(theirs, shapes[names[0]])
+                if len(pieces) + len(parts) > MOST:
+                    raise UsageError(f"config.json asks for more than {MOST} tensors, {len(parts)} of {names[0]} alone")
+                for part in parts:
                     name = theirs if part is None else theirs.replace("{e}", str(part))
-                    pieces.setdefault(name, Piece(names, _bound(rule.op, config), part))
+                    pieces.setdefault(name, Piece(names, op, part))
                     scales = tuple(f"{ours}_scale" for ours in names)
                     if all(scale in shapes for scale in scales):  # a packed weight's scales travel with it
-                        pieces.setdefault(f"{name}_scale", Piece(scales, _bound(rule.op, config), part))
+                        pieces.setdefault(f"{name}_scale", Piece(scales, op, part))
             elif rule.op is TIED:
                 ignored.add(theirs)
     return pieces, ignored
 
 
-def _parts(theirs: str, shape: torch.Size) -> Iterable[int | None]:
+def _parts(theirs: str, shape: torch.Size) -> Sequence[int | None]:
     return range(shape[0]) if "{e}" in theirs else (None,)
 
 

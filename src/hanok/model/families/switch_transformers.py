@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hanok.core.errors import UsageError
 from hanok.model.families import FAMILIES
@@ -78,7 +77,7 @@ class ScaleRow:
 
 def sparse_step(theirs: Json, side: str, depth: int) -> int:
     """Return every how many layers a mixture comes: written down, or worked out of how many there should be."""
-    step: Any = theirs.get(f"{side}_sparse_step")
+    step: int | None = theirs.get(f"{side}_sparse_step")
     if step is None:
         number = theirs.get(f"num_sparse_{side}_layers", 3)
         step = depth // number if isinstance(number, int) and number > 0 else depth
@@ -89,18 +88,17 @@ def sparse_step(theirs: Json, side: str, depth: int) -> int:
 
 def sparse_layers(step: int, depth: int) -> list[str]:
     """Return the word of each layer: a mixture in the second of each `step`, in all if step is 1, in none if 0."""
-    return ["sparse" if step == 1 or (step and layer % step == 1) else "dense" for layer in range(depth)]
+    return ["sparse" if step == 1 or (step > 1 and layer % step == 1) else "dense" for layer in range(depth)]
 
 
 def step_of(words: Sequence[str]) -> int:
     """Return the step that gives these words: one that follows from a number of sparse layers, if any does."""
     depth = len(words)
-    worked_out = [depth // number for number in range(1, depth + 1)]
-    found = (step for step in (*worked_out, 0, *range(depth)) if sparse_layers(step, depth) == list(words))
-    step = next(found, None)
-    if step is None:
+    steps: list[int] = [*(depth // number for number in range(1, depth + 1)), 0, *range(2, depth)]
+    found = [step for step in steps if sparse_layers(step, depth) == list(words)]
+    if not found:
         raise KeyError("no step gives these layers")
-    return step
+    return found[0]
 
 
 def stack_rules(theirs: str, ours: str, ffn_at: int) -> tuple[Rule, ...]:

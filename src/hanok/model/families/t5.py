@@ -56,6 +56,8 @@ class StacksRow:
     def write(self, ours: Json, theirs: Json) -> None:
         block = get(ours, "layers.block")
         mixer, ffn = block["mixer"], block["ffn"]
+        if ffn is None:
+            raise KeyError("ffn")
         words = [w for w, spec in FFNS.items() if spec.items() <= ffn.items()]
         theirs |= {"vocab_size": ours["vocab"], "d_model": ours["dim"], "d_kv": mixer["head_dim"]}
         theirs |= {"num_heads": mixer["heads"], "d_ff": ffn["hidden"], "num_layers": get(ours, "encoder.depth")}

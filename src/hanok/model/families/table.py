@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hanok.core.errors import UsageError
+from hanok.core.json_file import clip
 from hanok.model.config import ModelConfig
 from hanok.model.families.rule import Rule
 
 Json = dict[str, Any]
+WRONG = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)  # what wrong types and values lead to
 
 
 class Row(Protocol):
@@ -79,7 +82,7 @@ class Family:
         """Return our config of their config.json."""
         ours: Json = _copy(self.skeleton)
         for row in self.config:
-            row.read(dict(theirs), ours)
+            _read(row, theirs, ours)
         return ModelConfig.parse(ours, where="config.json")
 
     def write_config(self, config: ModelConfig) -> Json | None:
@@ -92,6 +95,28 @@ class Family:
         except (KeyError, TypeError, UsageError):
             return None
         return theirs if again == config else None
+
+
+def _read(row: Row, theirs: Mapping[str, Any], ours: Json) -> None:
+    """Read a row; rows reckon with what the keys hold, which a damaged file makes impossible in ways without number."""
+    before = copy.deepcopy(ours)
+    try:
+        row.read(dict(theirs), ours)
+    except UsageError:
+        raise
+    except WRONG as error:
+        keys = [key for key in theirs if _differs(row, theirs, key, copy.deepcopy(before), error)]
+        told = " or ".join(f"{key} = {clip(theirs[key])}" for key in keys[:3]) or "what its keys hold together"
+        raise UsageError(f"config.json: {told} cannot be read ({error})") from None
+
+
+def _differs(row: Row, theirs: Mapping[str, Any], key: str, ours: Json, error: Exception) -> bool:
+    """Say whether an error goes away with a key, so that the key may be to blame."""
+    try:
+        row.read({name: value for name, value in theirs.items() if name != key}, ours)
+    except WRONG as other:
+        return (type(other), str(other)) != (type(error), str(error))
+    return True
 
 
 def get(data: Mapping[str, Any], path: str) -> Any:

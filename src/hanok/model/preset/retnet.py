@@ -22,7 +22,7 @@ def retnet(
     heads: int | None = None,
     context: int = 2048,
 ) -> ModelConfig:
-    """RetNet in one of its sizes, 1.3B to 6.7B: values twice as wide as keys, and a feed-forward network of width 2 dim.
+    """RetNet in one of its sizes, 1.3B to 6.7B: values twice as wide as keys, a feed-forward network of width 2 dim.
 
     A layer has 12 dim^2 weights, as a Transformer's has: 8 in the retention, 4 in the network (section 3.1).
     """

@@ -22,11 +22,20 @@ from hanok.nn.router.topk import TopK
 
 @PRESETS.register("nplm-tiny", paper="Bengio et al. 2003, JMLR 3")
 def nplm_tiny(
-    *, vocab: int = 1024, dim: int = 128, tokens: int = 8, hidden: int | None = None, context: int = 512
+    *,
+    vocab: int = 1024,
+    dim: int = 128,
+    depth: int = 1,
+    tokens: int = 8,
+    hidden: int | None = None,
+    context: int = 512,
 ) -> ModelConfig:
-    """A neural probabilistic language model: the vectors of the last `tokens` tokens through one hidden layer."""
+    """A neural probabilistic language model: the vectors of the last `tokens` tokens through one hidden layer.
+
+    The first had one layer of these; more of them reach back further (`depth` * (tokens - 1) tokens).
+    """
     block = BlockConfig(mixer=WindowMLP.Config(tokens=tokens, hidden=hidden))
-    return ModelConfig(vocab=vocab, dim=dim, depth=1, layers={"block": block}, context=context, embeddings="tied")
+    return ModelConfig(vocab=vocab, dim=dim, depth=depth, layers={"block": block}, context=context, embeddings="tied")
 
 
 @PRESETS.register("gpt-tiny", paper="Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)")
@@ -107,7 +116,9 @@ def mla_tiny(
 
 
 @PRESETS.register("mamba-tiny", paper="Gu and Dao 2023, arXiv 2312.00752")
-def mamba_tiny(*, vocab: int = 1024, dim: int = 128, depth: int = 7, state: int = 16, context: int = 512) -> ModelConfig:
+def mamba_tiny(
+    *, vocab: int = 1024, dim: int = 128, depth: int = 7, state: int = 16, context: int = 512
+) -> ModelConfig:
     """A Mamba of about a million parameters: selective state spaces only, no feed-forward network, no attention."""
     block = BlockConfig(mixer=Mamba.Config(state=state))
     return ModelConfig(vocab=vocab, dim=dim, depth=depth, layers={"block": block}, context=context, embeddings="tied")

@@ -23,7 +23,7 @@ class WindowMLP(nn.Module):
     """
 
     class Config(PartConfig):
-        """`tokens` is n, this token among them; `hidden` the width of the hidden layer (default: 4 times the model's)."""
+        """`tokens` is n, this token among them; `hidden` the hidden layer's width (default: 4 times the model's)."""
 
         kind: Literal["window_mlp"] = "window_mlp"
         tokens: int = pydantic.Field(default=8, ge=2)

@@ -59,7 +59,8 @@ class Router(nn.Module):
     visits on average. It is no Linear: its product stays in full precision, whatever the others are packed into.
     """
 
-    copies, active, idle = 1, 1, 0
+    copies = 1
+    active: float = 1
     per_token: float
 
     def __init__(self, config: RouterConfig, dim: int, experts: int) -> None:
@@ -68,6 +69,11 @@ class Router(nn.Module):
         self.config = config
         self.inputs, self.outputs = dim, experts
         self.weight = nn.Parameter(torch.zeros(experts, dim))
+
+    @property
+    def idle(self) -> float:
+        """Return how many of its numbers a token does not use."""
+        return self.weight.numel() * (1 - self.active)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weight: normal with deviation 1/sqrt(dim), so that logits of normalised states have deviation 1."""

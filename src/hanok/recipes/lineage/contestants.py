@@ -10,6 +10,11 @@ from hanok.core.errors import UsageError, suggest
 from hanok.model.config import ModelConfig
 
 Era = Literal["before attention", "encoder and decoder", "decoder only", "states and hybrids"]
+PAST: Era = "before attention"
+PAIR: Era = "encoder and decoder"
+ALONE: Era = "decoder only"
+STATES: Era = "states and hybrids"
+ERAS = (PAST, PAIR, ALONE, STATES)
 
 # Dials that give about 0.8 million weights beside the embedding (of a mixture: that a token visits), and small
 # models of the same kind for the probes.
@@ -38,37 +43,68 @@ class Contestant:
 
     def language_config(self, vocab: int, context: int) -> ModelConfig:
         """Return the model that reads text."""
-        return ModelConfig.preset(self.preset, vocab=vocab, context=context, **(LANGUAGE | self.language))
+        return self._config(vocab, context, LANGUAGE | self.language)
 
     def probe_config(self, vocab: int, context: int) -> ModelConfig:
         """Return the smaller model of the same kind that the probes train."""
-        return ModelConfig.preset(self.preset, vocab=vocab, context=context, **(PROBE | self.probe))
+        return self._config(vocab, context, PROBE | self.probe)
+
+    def _config(self, vocab: int, context: int, dials: dict[str, Any]) -> ModelConfig:
+        return ModelConfig.preset(self.preset, vocab=vocab, context=context, **dials)
 
 
 NGRAM = "ngram"
 CONTESTANTS: tuple[Contestant, ...] = (
-    Contestant(NGRAM, "n-gram", 1995, "before attention"),
+    Contestant(NGRAM, "n-gram", 1995, PAST),
     Contestant(
         "mlp",
         "word2vec + MLP",
         2003,
-        "before attention",
+        PAST,
         "nplm-tiny",
-        {"hidden": 640},
+        {"depth": 1, "hidden": 640},
+        {"depth": 1, "hidden": 128},
         start="word2vec",
     ),
-    Contestant("rnn", "RNN", 2010, "before attention", "rnn-lm", lr=1e-3, probe_lr=1e-3),
-    Contestant("lstm", "LSTM", 2012, "before attention", "lstm-lm"),
-    Contestant("gru", "GRU", 2014, "before attention", "gru-lm"),
-    Contestant("seq2seq", "seq2seq, fixed vector", 2014, "encoder and decoder", "seq2seq", reads="source"),
-    Contestant("attention", "seq2seq + attention", 2015, "encoder and decoder", "seq2seq", reads="source"),
-    Contestant("transformer", "Transformer", 2017, "encoder and decoder", "transformer", reads="source"),
-    Contestant("gpt", "GPT", 2019, "decoder only", "gpt-tiny"),
-    Contestant("llama", "LLaMA style", 2023, "decoder only", "llama-tiny"),
-    Contestant("moe", "MoE", 2024, "decoder only", "moe-tiny"),
-    Contestant("mla", "MLA", 2024, "decoder only", "mla-tiny"),
-    Contestant("mamba", "Mamba", 2023, "states and hybrids", "mamba-tiny", {"depth": 7}, {"depth": 3}),
-    Contestant("hybrid", "hybrid", 2024, "states and hybrids", "jamba-tiny", {"hidden": 256}, {"every": 2}),
+    Contestant("rnn", "RNN", 2010, PAST, "rnn-lm", {"dim": 448, "depth": 2}, {"dim": 144}),
+    Contestant("lstm", "LSTM", 2012, PAST, "lstm-lm", {"dim": 224, "depth": 2}, {"dim": 72}),
+    Contestant("gru", "GRU", 2014, PAST, "gru-lm", {"dim": 256, "depth": 2}, {"dim": 84}),
+    Contestant(
+        "seq2seq",
+        "seq2seq, fixed vector",
+        2014,
+        PAIR,
+        "seq2seq",
+        {"cross": "fixed", "dim": 160, "depth": 2},
+        {"cross": "fixed", "dim": 52},
+        reads="source",
+    ),
+    Contestant(
+        "attention",
+        "seq2seq + attention",
+        2015,
+        PAIR,
+        "seq2seq",
+        {"cross": "additive", "dim": 152, "depth": 2},
+        {"cross": "additive", "dim": 48},
+        reads="source",
+    ),
+    Contestant(
+        "transformer",
+        "Transformer",
+        2017,
+        PAIR,
+        "transformer",
+        {"heads": 4, "depth": 2},
+        {"dim": 48, "heads": 4},
+        reads="source",
+    ),
+    Contestant("gpt", "GPT", 2019, ALONE, "gpt-tiny"),
+    Contestant("llama", "LLaMA style", 2023, ALONE, "llama-tiny"),
+    Contestant("moe", "MoE", 2024, ALONE, "moe-tiny"),
+    Contestant("mla", "MLA", 2024, ALONE, "mla-tiny"),
+    Contestant("mamba", "Mamba", 2023, STATES, "mamba-tiny", {"depth": 7}, {"depth": 3}),
+    Contestant("hybrid", "hybrid", 2024, STATES, "jamba-tiny", {"hidden": 256}, {"every": 2}),
 )
 NAMES = tuple(contestant.name for contestant in CONTESTANTS)
 

@@ -39,7 +39,7 @@ class Given:
 
 
 def logits_of(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the logits (N, V) of the targets whose weight is not zero (all others weigh the same), and their places."""
+    """Return the logits (N, V) of the targets whose weight is not zero, and their places."""
     source = batch.columns.get(SOURCE)
     ctx = Dense(batch.tokens, batch.positions, source=None if source is None else model.encode(source))
     where = batch.weights.flatten().nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""The probes: a small model of a contestant's kind learns one of them from nothing, and is asked further than it learned."""
+"""The probes: a small model of a contestant's kind learns one from nothing, and is asked farther than that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 from hanok.model.size import count_model
 from hanok.recipes.lineage.given import Given, logits_of
-from hanok.recipes.lineage.task import CHANCE, PROBES, VOCAB, Probe, ProbeStream, tests
+from hanok.recipes.lineage.task import BATCH, CHANCE, VOCAB, Probe, ProbeStream, questions
 from hanok.text.batch import Batch
 from hanok.train.config import TrainingConfig
 from hanok.train.run import Runner
@@ -38,7 +38,7 @@ class ProbeConfig(TrainingConfig):
     model: ModelConfig
     reads: Literal["prefix", "source"] = "prefix"
     questions: int = Field(512, ge=8)
-    batch: int = PROBES["recall"].batch
+    batch: int = BATCH
 
 
 class CountProbeConfig(Config):
@@ -58,7 +58,7 @@ def learn_probe(config: ProbeConfig, inputs: dict[str, Path], out: Path, log: Lo
     stream = ProbeStream(config.probe, config.batch, config.seed, split)
     record = Runner(config, out, log, title=f"{config.name} {config.probe}").run(model, stream, Given())
     found = []
-    for word, k, batches in tests(config.probe, config.questions, config.seed, split=split):
+    for word, k, batches in questions(config.probe, config.questions, config.seed, split=split):
         right = torch.cat([right_answers(model, batch) for batch in batches])
         found.append({"word": word, "k": k, **figures(right)})
     atomic_write(out / "answers.json", json.dumps(found) + "\n")
@@ -82,7 +82,7 @@ def count_probe(config: CountProbeConfig, inputs: dict[str, Path], out: Path, lo
     spec = {"order": config.order, "vocab_size": VOCAB[config.probe], "smoothing": "witten_bell"}
     model = NGram(NGram.Config.parse(spec)).fit(documents)
     seconds, found = time.perf_counter() - started, []
-    for word, k, batches in tests(config.probe, config.questions, config.seed, split=False):
+    for word, k, batches in questions(config.probe, config.questions, config.seed, split=False):
         log.progress(f"ngram {config.probe}: asking {word} {k}")
         right = torch.cat([_counted_answers(model, batch) for batch in batches])
         found.append({"word": word, "k": k, **figures(right)})
@@ -104,8 +104,14 @@ def right_answers(model: Model, batch: Batch) -> Tensor:
 def figures(right: Tensor) -> Json:
     """Return the share of rows that are right throughout with its 95 % Wilson interval, and the share of tokens."""
     whole = int(right.all(1).sum())
-    low, high = wilson(whole, len(right))
-    return {"right": whole / len(right), "low": low, "high": high, "n": len(right), "tokens": float(right.float().mean())}
+    low, high = wilson(whole / len(right), len(right))
+    return {
+        "right": whole / len(right),
+        "low": low,
+        "high": high,
+        "n": len(right),
+        "tokens": float(right.float().mean()),
+    }
 
 
 def chance(probe: Probe, k: int) -> float:
@@ -114,10 +120,12 @@ def chance(probe: Probe, k: int) -> float:
 
 
 def _counted_answers(model: NGram, batch: Batch) -> Tensor:
-    """Return which tokens of the answers are the likeliest after what stands before them; contexts repeat, so keep them."""
+    """Return which tokens of the answers are the likeliest after what stands before them."""
     reach, best = model.config.order - 1, {}
     rows = []
-    for tokens, targets, weights in zip(batch.tokens.tolist(), batch.targets.tolist(), batch.weights.tolist(), strict=True):
+    for tokens, targets, weights in zip(
+        batch.tokens.tolist(), batch.targets.tolist(), batch.weights.tolist(), strict=True
+    ):
         row = []
         for at, weight in enumerate(weights):
             if weight:

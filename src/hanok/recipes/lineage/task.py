@@ -21,16 +21,16 @@ DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LENGTHS = (1, 2, 4, 6, 8, 12, 16, 24)
 TRAINED_DISTANCE, TRAINED_LENGTH = 32, 12  # the longest that training shows; what is tested beyond is extrapolation
 
+BATCH = 64
 Probe = Literal["recall", "copy"]
+PROBES: tuple[Probe, ...] = ("recall", "copy")
 VOCAB: dict[Probe, int] = {"recall": KEYS + VALUES + FILLERS, "copy": SYMBOLS + 3}
 CONTEXT: dict[Probe, int] = {"recall": 2 * PAIRS + max(DISTANCES) + 2 * PAIRS, "copy": 2 * max(LENGTHS) + 2}
 CHANCE: dict[Probe, float] = {"recall": 1 / VALUES, "copy": 1 / SYMBOLS}
 
 
-def recall(
-    n: int, distance: int, later: int, draw: torch.Generator, *, questions: int = 1, split: bool = False
-) -> Batch:
-    """Return n rows `key value key value ... filler ... key?`, whose first question's value lies `distance` tokens back.
+def recall(n: int, distance: int, later: int, draw: torch.Generator, *, asked: int = 1, split: bool = False) -> Batch:
+    """Return n rows `key value key value ... filler ... key?`, whose first answer lies `distance` tokens back.
 
     `later` pairs stand between that value and the fillers. Keys differ within a row; values and fillers are drawn
     freely. Further questions follow with their answers. Only answers carry weight. With `split` the questions are for
@@ -40,10 +40,10 @@ def recall(
     values = torch.randint(KEYS, KEYS + VALUES, (n, PAIRS), generator=draw)
     fillers = torch.randint(KEYS + VALUES, VOCAB["recall"], (n, distance - 1 - 2 * later), generator=draw)
     first = PAIRS - 1 - later
-    order = [first, *(i for i in torch.randperm(PAIRS, generator=draw).tolist() if i != first)][:questions]
+    order = [first, *(i for i in torch.randperm(PAIRS, generator=draw).tolist() if i != first)][:asked]
     shown = torch.cat((_side_by_side(keys, values), fillers), 1)
-    asked = _side_by_side(keys[:, order], values[:, order])
-    return _after(shown, asked[:, :-1], asked[:, 1:], torch.arange(2 * questions - 1) % 2 == 0, split)
+    spoken = _side_by_side(keys[:, order], values[:, order])
+    return _after(shown, spoken[:, :-1], spoken[:, 1:], torch.arange(2 * asked - 1) % 2 == 0, split)
 
 
 def transduce(n: int, length: int, word: int, draw: torch.Generator, *, split: bool = False) -> Batch:
@@ -57,7 +57,7 @@ def transduce(n: int, length: int, word: int, draw: torch.Generator, *, split: b
 
 @dataclass
 class ProbeStream:
-    """Training batches of a probe without end; batch i depends on the seed and on i alone, and has rows of one length."""
+    """Training batches of a probe without end; batch i depends on the seed and i alone; its rows have one length."""
 
     probe: Probe
     batch: int
@@ -74,7 +74,7 @@ class ProbeStream:
             reach = TRAINED_DISTANCE - 2 * (PAIRS - 1)
             distance = int(reach ** float(torch.rand((), generator=draw)) + 0.5)
             later = int(torch.randint(0, places(distance), (), generator=draw))
-            return recall(self.batch, distance, later, draw, questions=PAIRS, split=self.split)
+            return recall(self.batch, distance, later, draw, asked=PAIRS, split=self.split)
         length = int(torch.randint(1, TRAINED_LENGTH + 1, (), generator=draw))
         word = COPY if torch.rand((), generator=draw) < 0.5 else REVERSE
         return transduce(self.batch, length, word, draw, split=self.split)
@@ -88,7 +88,7 @@ class ProbeStream:
         self.step = int(state["step"])
 
 
-def tests(probe: Probe, n: int, seed: int, *, split: bool) -> list[tuple[str, int, list[Batch]]]:
+def questions(probe: Probe, n: int, seed: int, *, split: bool) -> list[tuple[str, int, list[Batch]]]:
     """Return (what, distance or length, about n questions) that no training batch holds but by chance.
 
     At every distance the pair asked about stands equally often in every place that the distance allows.
