@@ -1,4 +1,4 @@
-"""The lineage race: probes that ask what they say, everybody on the same bytes, verdicts made of figures, and a page."""
+"""The lineage race: probes that ask what they say, everybody on the same bytes, verdicts made of figures, a page."""
 
 from __future__ import annotations
 
@@ -167,9 +167,14 @@ def row(name: str, bits: float, right: list[float], **more: Any) -> dict[str, An
     ]
     each = [bits * 10 + 0.01 * i for i in range(20)]
     reach = {f"{word}_reach": reach_of(answers, word) for word in ("recall", "copy")}
-    return {"name": name, "title": name, "bits_per_byte": bits, "bits": each, "bytes": [10] * 20, "answers": answers} | (
-        reach | more
-    )
+    return {
+        "name": name,
+        "title": name,
+        "bits_per_byte": bits,
+        "bits": each,
+        "bytes": [10] * 20,
+        "answers": answers,
+    } | (reach | more)
 
 
 def test_verdicts_say_it_when_the_story_does_not_appear() -> None:
@@ -202,7 +207,8 @@ def test_who_is_chosen() -> None:
     assert issubclass(LineageConfig, Config)
 
 
-def test_a_small_race_makes_a_page_and_is_resumed(tmp_path: Path) -> None:
+def test_a_small_race_makes_a_page_and_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hanok.recipes.lineage.race.cpu_count", lambda: 1)
     text = tmp_path / "text.txt"
     words = ["the cat sat on the mat", "a dog ran to the door", "birds sing in the morning", "rain falls on the roof"]
     text.write_text("\n\n".join(f"{words[i % 4]} {words[(i * 7 + i // 4) % 4]} {i}." * 6 for i in range(400)))

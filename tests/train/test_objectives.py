@@ -86,7 +86,8 @@ def gradient(model: Model, objective: Any, batch: Batch) -> tuple[Tensor, Tensor
 
 
 def test_every_objective_is_tested() -> None:
-    assert {name.partition("/")[0] for name in ALL} == set(OBJECTIVES)
+    elsewhere = {"mtp", "exits"}  # they look into the model: tests/model/test_mtp.py and test_exit.py
+    assert {name.partition("/")[0] for name in ALL} | elsewhere == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -10,25 +10,40 @@ from hanok.core.errors import UsageError
 
 MIB = 1 << 20
 DEEPEST = 32  # levels of nesting: what reads, copies and writes such data goes down level by level
-LARGEST = 1 << 63  # a whole number beyond it is no size of anything, and no float of it is safe
+LARGEST = 1 << 128  # of whole numbers (tokenizers without a limit say 10^30), so that each is a float too
 LONGEST = 300  # characters of a value that an error message repeats
 
 
 def read_json(file: Path, *, limit: int = 4 * MIB) -> dict[str, Any]:
     """Return the JSON object of a file of at most `limit` bytes.
 
-    A repeated key, a number that no machine word holds and text that is no Unicode are refused like broken JSON.
+    A repeated key, a number without end and text that is no Unicode are refused like broken JSON.
     """
-    if not file.is_file():
-        raise UsageError(f"{file} is no file")
+    return parse_json(read_bytes(file, limit=limit), where=str(file))
+
+
+def read_bytes(file: Path, *, limit: int) -> bytes:
+    """Return the bytes of a plain file of at most `limit`."""
     try:
+        if not file.is_file():
+            raise UsageError(f"{file} is no file")
         with file.open("rb") as stream:
-            text = stream.read(limit + 1)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    if len(text) > limit:
+            data = stream.read(limit + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{file} cannot be read: {error}") from None
+    if len(data) > limit:
         raise UsageError(f"{file} has more than {limit // MIB} MiB: no such file needs as many")
-    return parse_json(text, where=str(file))
+    return data
+
+
+def read_text(file: Path, *, limit: int) -> str:
+    """Return the text of a plain file of at most `limit` bytes."""
+    try:
+        return read_bytes(file, limit=limit).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} cannot be read as UTF-8: {error}") from None
 
 
 def parse_json(text: bytes, *, where: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError, suggest
+from hanok.core.json_file import MIB, read_text
 from hanok.model.model import Model
 from hanok.nn.context import Dense
 from hanok.text.tokenizer import Tokenizer
@@ -177,8 +178,10 @@ def _pool_of(path: Path, where: str) -> Pool:
 
 def _read(file: Path, kind: type) -> Any:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(read_text(file, limit=MIB))
+    except UsageError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
     if not isinstance(data, kind):
         raise UsageError(f"{file} must hold a JSON {'object' if kind is dict else 'list'}")

@@ -25,7 +25,7 @@ Measure = Literal["top1", "margin"]
 class ExitConfig(Config):
     """After how many `layers` a token may exit, and when: if its confidence is above `threshold`.
 
-    `measure` top1 is the largest probability, margin the largest minus the second (Schuster et al. 2022, section 3.3).
+    `measure` top1 is the largest probability, margin the largest minus the second (CALM's softmax response).
     Neither is ever above 1, so that a threshold of 1 is the full model.
     """
 
@@ -40,7 +40,7 @@ class EarlyExit(Model):
     After layer l of `plan.layers`, c = confidence(softmax(head(norm(x_l)))); a token with c > threshold keeps its x_l
     in all later layers, and head(norm(x_l)) are its logits. Every exit uses the model's own norm and head (Elhoushi et
     al. 2024, LayerSkip, arXiv 2404.16710). Later tokens still ask later layers for its keys and values, or for a state
-    that has read it: these are made of x_l (CALM, section 3.2), by running the later mixers on it and leaving out what
+    that has read it: these are made of x_l (as CALM does), by running the later mixers on it and leaving out what
     they return. So a token depends on itself and on earlier tokens alone, and whole sequences, chunks and single tokens
     give the same. What is saved is feed-forward networks; what it costs is one head per exit.
 

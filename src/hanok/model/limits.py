@@ -12,10 +12,13 @@ from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 
 DEEPEST = 1000  # layers, a thousand times what a build costs in a moment
-LARGEST = 1 << 24  # vocabulary, widths, heads, experts
-LONGEST = 1 << 40  # tokens: contexts, windows, lengths
+LARGEST = 1 << 20  # widths, heads, ranks
+MOST_WORDS = 1 << 24
+MOST_EXPERTS = 1 << 12
+LONGEST = 1 << 40  # tokens
 COUNTS_LAYERS = re.compile(r"layers?$")  # as every family's key for it ends
-IN_TOKENS = ("context", "window", "length", "original_context")
+LIMITS = {"depth": DEEPEST, "vocab": MOST_WORDS, "experts": MOST_EXPERTS}
+LIMITS |= dict.fromkeys(("context", "window", "length", "original_context"), LONGEST)
 
 
 def check_layers(theirs: Mapping[str, Any], where: str) -> None:
@@ -25,13 +28,13 @@ def check_layers(theirs: Mapping[str, Any], where: str) -> None:
             raise UsageError(f"{where}: {clip(key)} = {value} is above the limit of {DEEPEST}")
 
 
-def check_sizes(config: ModelConfig, where: str) -> None:
-    """Refuse a config with a number beyond the limits, naming it."""
+def check_sizes(config: ModelConfig, theirs: Mapping[str, Any], where: str) -> None:
+    """Refuse a config with a number beyond the limits, naming it, and the key of theirs that holds it."""
     for path, value in _numbers(config.to_dict()):
-        last = path.rpartition(".")[2]
-        limit = DEEPEST if last == "depth" else LONGEST if last in IN_TOKENS else LARGEST
+        limit = LIMITS.get(path.rpartition(".")[2], LARGEST)
         if value > limit:
-            raise UsageError(f"{where}: {path} = {value} is above the limit of {limit}")
+            told = ", ".join(key for key, given in theirs.items() if given == value)
+            raise UsageError(f"{where}: {told or path} = {value} is above the limit of {limit} for {path}")
 
 
 def layers(config: ModelConfig) -> int:

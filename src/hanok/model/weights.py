@@ -18,7 +18,7 @@ from hanok.model.checkpoint import Checkpoint, write_checkpoint
 from hanok.model.config import ModelConfig
 from hanok.model.families import FAMILIES
 from hanok.model.families.table import Family
-from hanok.model.limits import LARGEST, build_empty, check_layers, check_sizes, layers
+from hanok.model.limits import MOST_WORDS, build_empty, check_layers, check_sizes, layers
 from hanok.model.model import Model
 from hanok.model.place import Places
 from hanok.model.size import fixed, stored
@@ -128,7 +128,7 @@ def read_architecture(theirs: Mapping[str, Any], path: Path) -> tuple[Family | N
             config = family.read_config(theirs)
     except UsageError as error:
         raise UsageError(f"{path}: {str(error)[:LONGEST]}") from None
-    check_sizes(config, where)
+    check_sizes(config, theirs, where)
     return family, config
 
 
@@ -156,7 +156,7 @@ def read_token_ids(path: Path) -> TokenIds:
 
 def _id(value: Any, key: str, path: Path) -> int | None:
     """Return a token's number; the first files of LLaMA wrote -1 for none."""
-    if value is None or (type(value) is int and -1 <= value < LARGEST):
+    if value is None or (type(value) is int and -1 <= value < MOST_WORDS):
         return None if value == -1 else value
     raise UsageError(f"{path}: {key} in {CONFIG} or {GENERATION} must be a token's number, not {clip(value)}")
 

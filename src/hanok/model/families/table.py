@@ -83,7 +83,11 @@ class Family:
         ours: Json = _copy(self.skeleton)
         for row in self.config:
             _read(row, theirs, ours)
-        return ModelConfig.parse(ours, where="config.json")
+        try:
+            return ModelConfig.parse(ours, where="config.json")
+        except UsageError as error:
+            keys = [key for key, value in theirs.items() if f"(got {clip(value)})" in str(error)]
+            raise UsageError(f"{error}" + (f"; see {', '.join(keys)}" if keys else "")) from None
 
     def write_config(self, config: ModelConfig) -> Json | None:
         """Return their config.json, or None where this family cannot say what the config says."""
@@ -106,6 +110,7 @@ def _read(row: Row, theirs: Mapping[str, Any], ours: Json) -> None:
         raise
     except WRONG as error:
         keys = [key for key in theirs if _differs(row, theirs, key, copy.deepcopy(before), error)]
+        keys.sort(key=lambda key: type(theirs[key]) is int and theirs[key] > 0)  # the others are likelier to be wrong
         told = " or ".join(f"{key} = {clip(theirs[key])}" for key in keys[:3]) or "what its keys hold together"
         raise UsageError(f"config.json: {told} cannot be read ({error})") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from hanok.train.data import shards_of
 from hanok.train.run import Runner
 
 WINDOW = 128
-SHOWN = 64  # windows measured on the way
+SHOWN = 32  # windows measured on the way
 Json = dict[str, Any]
 
 
@@ -97,8 +97,6 @@ def learn(config: LearnConfig, inputs: dict[str, Path], out: Path, log: Log) -> 
 
 def count_ngrams(config: CountConfig, inputs: dict[str, Path], out: Path, log: Log) -> Json:
     """Count the same tokens that the networks read, in as many documents; write the model and bits.json."""
-    import time
-
     tokens = inputs["tokens"]
     tokenizer, train, valid = Tokenizer.load(tokens), shards_of(tokens, "train"), shards_of(tokens, "valid")
     assert train is not None
@@ -182,10 +180,9 @@ def ngram_bits(model: NGram, held: Tensor) -> Tensor:
 def start_from_words(model: Model, shards: Shards, most: int, seed: int, log: Log) -> float:
     """Set the embedding to word2vec's vectors of the tokens that training will read; return the seconds it took.
 
-    They are scaled to the deviation that the embedding starts with, and keep their directions.
+    Their mean, which all of them share, is taken out, and they are scaled to the deviation that the embedding starts
+    with: the same table makes the logits, which would otherwise start far apart.
     """
-    import time
-
     started = time.perf_counter()
     sentences: list[list[str]] = []
     seen = 0
@@ -198,8 +195,8 @@ def start_from_words(model: Model, shards: Shards, most: int, seed: int, log: Lo
     vectors = Word2Vec.fit(spec, sentences, lambda done, _: log.progress(f"word2vec: {100 * done:.0f} %"))
     ids = torch.tensor([int(word) for word in vectors.words])
     with torch.no_grad():
-        scale = model.embed.weight.std() / vectors.vectors.std()
-        model.embed.weight[ids] = vectors.vectors * scale
+        table = vectors.vectors - vectors.vectors.mean(0)
+        model.embed.weight[ids] = table * (model.embed.weight.std() / table.std())
     return time.perf_counter() - started
 
 
@@ -230,7 +227,5 @@ def _curve(out: Path, read: int) -> list[Json]:
     ]
 
 
-Measure = Callable[[Model], dict[str, float]]
 LEARN = Stage("language", "lineage", LearnConfig, learn, {"tokens": "tokens"})
 COUNT = Stage("ngram", "lineage", CountConfig, count_ngrams, {"tokens": "tokens"})
-EVALUATED: Sequence[str] = ("bits_per_byte", "bits_se")

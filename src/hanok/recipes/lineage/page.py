@@ -46,7 +46,8 @@ def _text(results: Json, numbers: dict[str, Table]) -> Section:
     )
     about = Words(
         "Every model once. Recall, copy and reverse: the longest k or length up to which nine of ten answers were "
-        "right (0: none). Bytes are those kept while writing: per token, per token of a source, and whatever the length.",
+        "right (0: none). Bytes are those kept while writing: per token, per token of a source, and "
+        "whatever the length.",
         "모든 모델을 한 줄씩. 회상, 복사, 뒤집기는 열에 아홉을 맞힌 가장 긴 거리나 길이입니다.",
     )
     figures = [
@@ -61,8 +62,8 @@ def _recall(results: Json, numbers: dict[str, Table]) -> Section:
     rows, pairs, far = results["rows"], results["pairs"], results["trained"]["recall"]
     what = Words(
         f"{pairs} keys with their values are shown, then filler, then a key is asked for its value, which lies k "
-        f"tokens ago. Every contestant learns this from nothing, in a model of its kind with about a tenth of a million "
-        f"weights, from equal batches; training shows k up to {far}. Guessing among all values is right in "
+        f"tokens ago. Every contestant learns this from nothing, in a model of its kind with about a tenth of a "
+        f"million weights, from equal batches; training shows k up to {far}. Guessing among all values is right in "
         f"{100 / VALUES:.1f} % of cases, among the {pairs} values that were shown in {100 / pairs:.0f} %.",
         f"열쇠와 값 {pairs}쌍을 보여 주고 k 토큰 뒤에 열쇠 하나의 값을 묻습니다. 학습은 k = {far}까지입니다.",
     )

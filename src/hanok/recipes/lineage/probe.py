@@ -82,9 +82,10 @@ def count_probe(config: CountProbeConfig, inputs: dict[str, Path], out: Path, lo
     spec = {"order": config.order, "vocab_size": VOCAB[config.probe], "smoothing": "witten_bell"}
     model = NGram(NGram.Config.parse(spec)).fit(documents)
     seconds, found = time.perf_counter() - started, []
+    known: dict[tuple[int, ...], int] = {}
     for word, k, batches in questions(config.probe, config.questions, config.seed, split=False):
         log.progress(f"ngram {config.probe}: asking {word} {k}")
-        right = torch.cat([_counted_answers(model, batch) for batch in batches])
+        right = torch.cat([_counted_answers(model, batch, known) for batch in batches])
         found.append({"word": word, "k": k, **figures(right)})
     atomic_write(out / "answers.json", json.dumps(found) + "\n")
     return {"steps": config.steps, "seconds_training": seconds, "parameters": sum(model.sizes), "lr": None}
@@ -119,22 +120,22 @@ def chance(probe: Probe, k: int) -> float:
     return CHANCE[probe] if probe == "recall" else float(CHANCE[probe] ** k)
 
 
-def _counted_answers(model: NGram, batch: Batch) -> Tensor:
-    """Return which tokens of the answers are the likeliest after what stands before them."""
-    reach, best = model.config.order - 1, {}
-    rows = []
-    for tokens, targets, weights in zip(
-        batch.tokens.tolist(), batch.targets.tolist(), batch.weights.tolist(), strict=True
-    ):
+def _counted_answers(model: NGram, batch: Batch, known: dict[tuple[int, ...], int]) -> Tensor:
+    """Return which tokens of the answers are the likeliest after what stands before them.
+
+    `known` keeps the likeliest token of contexts met before: they are few, and a distribution takes its time.
+    """
+    reach, found = model.config.order - 1, []
+    for tokens, targets, weights in zip(*map(Tensor.tolist, (batch.tokens, batch.targets, batch.weights)), strict=True):
+        answered = [at for at, weight in enumerate(weights) if weight]
         row = []
-        for at, weight in enumerate(weights):
-            if weight:
-                context = tuple(tokens[max(0, at + 1 - reach) : at + 1])
-                if context not in best:
-                    best[context] = int(model.distribution(context).argmax())
-                row.append(best[context] == targets[at])
-        rows.append(row)
-    return torch.tensor(rows)
+        for at in answered:
+            context = tuple(tokens[max(0, at + 1 - reach) : at + 1])
+            if context not in known:
+                known[context] = int(model.distribution(context).argmax())
+            row.append(known[context] == targets[at])
+        found.append(row)
+    return torch.tensor(found)
 
 
 PROBE = Stage("probe", "lineage-probe", ProbeConfig, learn_probe)

@@ -21,7 +21,7 @@ from hanok.recipes.lineage.probe import COUNT_PROBE, PROBE, CountProbeConfig, Pr
 from hanok.recipes.lineage.reach import CELLS, ReachConfig, reach_stage
 from hanok.recipes.lineage.results import collect, write_results
 from hanok.recipes.lineage.schedule import ROWS, SCHEDULE, Schedule, ScheduleConfig
-from hanok.recipes.lineage.task import BATCH, CONTEXT, PROBES, VOCAB, Probe
+from hanok.recipes.lineage.task import BATCH, CONTEXT, PROBES, VOCAB
 from hanok.text.data.prepare import DataConfig
 from hanok.text.stages import DATA
 from hanok.train.allocator import keep_freed_memory
@@ -103,7 +103,7 @@ class Race:
             reads=racer.reads,
             start=racer.start,
             evaluation_tokens=plan.evaluation_tokens,
-            validate_every=max(1, steps["language"] // 8),
+            validate_every=max(2, steps["language"] // 8),
             steps=steps["language"],
             batch=ROWS,
             **learning(racer.lr),
@@ -156,6 +156,3 @@ def said(m: Json) -> str:
     elif "train_tokens" in m:
         parts.append(f"{m['train_tokens']:,} tokens, vocabulary {m['vocab_size']}")
     return " · ".join(parts)
-
-
-__all__ = ["LineageConfig", "Probe", "Race"]

@@ -19,17 +19,19 @@ from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 from hanok.recipes.lineage.contestants import NGRAM, Contestant, choose
 from hanok.recipes.lineage.given import Given, halved
-from hanok.recipes.lineage.learn import WINDOW
-from hanok.recipes.lineage.task import BATCH, CONTEXT, PROBES, VOCAB, ProbeStream
+from hanok.recipes.lineage.learn import SHOWN, WINDOW
+from hanok.recipes.lineage.task import BATCH, CONTEXT, DISTANCES, PAIRS, PROBES, TRAINED_DISTANCE, VOCAB, ProbeStream
 from hanok.text.batch import Batch
 from hanok.text.data.stream import window_batch
 from hanok.text.tokenizer import Tokenizer
 
 ROWS = 8  # windows of text in a step
 SHARES = {"language": 0.5, "recall": 0.3, "copy": 0.2}
-SETUP, EACH = 15.0, 4.0  # seconds that do not stretch: data, plan and page; measuring each contestant
+SETUP, EACH = 15.0, 2.0  # seconds that do not stretch: data and page; starting and saving each contestant
 TIMED = 0.6  # seconds of timed steps of each kind
 FEWEST = 4
+# From so many minutes on: tokens of text and questions of a probe that everybody is measured on.
+AMOUNTS = ((15, (32768, 512)), (2, (8192, 256)), (0.5, (4096, 128)), (0, (1024, 32)))
 
 
 class ScheduleConfig(Config):
@@ -66,7 +68,9 @@ def make_schedule(config: ScheduleConfig, inputs: dict[str, Path], out: Path, lo
         if racer.name != NGRAM:
             log.progress(f"timing {racer.title}")
             seconds[racer.name] = {kind: step_seconds(racer, kind, vocab, limit) for kind in SHARES}
-    free = max(total - SETUP - EACH * len(racers), 0.6 * total)
+    tokens, questions = next(amounts for minutes, amounts in AMOUNTS if config.minutes >= minutes)
+    measuring = sum(measuring_seconds(each, tokens, questions) for each in seconds.values())
+    free = max(total - SETUP - EACH * len(racers) - measuring, total / 2)
     steps = {name: {} for name in seconds}  # type: dict[str, dict[str, int]]
     for kind, share in SHARES.items():
         together = free * share / max(1e-9, sum(each[kind] for each in seconds.values()))
@@ -75,10 +79,7 @@ def make_schedule(config: ScheduleConfig, inputs: dict[str, Path], out: Path, lo
             steps[name][kind] = max(FEWEST, int(together if config.budget == "tokens" else own))
     shared = {kind: max([FEWEST, *(each[kind] for each in steps.values())]) for kind in SHARES}
     steps |= {NGRAM: shared} if any(racer.name == NGRAM for racer in racers) else {}
-    long = config.minutes >= 4
-    plan = Schedule(
-        steps=steps, seconds=seconds, evaluation_tokens=32768 if long else 4096, questions=512 if long else 128
-    )
+    plan = Schedule(steps=steps, seconds=seconds, evaluation_tokens=tokens, questions=questions)
     atomic_write(out / "schedule.json", json.dumps(plan.to_dict(), indent=2) + "\n")
     return {"language_tokens": {name: each["language"] * ROWS * WINDOW for name, each in steps.items()}}
 
@@ -96,6 +97,13 @@ def step_seconds(racer: Contestant, kind: str, vocab: int, limit: float) -> floa
     batches = [stream.next_batch() for _ in range(16)]
     batches.sort(key=lambda batch: batch.tokens.numel())
     return _timed(racer.probe_config(VOCAB[probe], CONTEXT[probe]), lambda: batches[9], limit)
+
+
+def measuring_seconds(step: dict[str, float], tokens: int, questions: int) -> float:
+    """Return about how long a contestant's measurements take: forwards alone, a third of a step for as many tokens."""
+    text = (2 * tokens + 9 * SHOWN * WINDOW) / (ROWS * WINDOW)
+    recall = questions * sum(distance + 2 * PAIRS for distance in DISTANCES) / (BATCH * TRAINED_DISTANCE)
+    return (step["language"] * text + step["recall"] * recall) / 3
 
 
 def _timed(config: ModelConfig, next_batch: Callable[[], Batch], limit: float) -> float:

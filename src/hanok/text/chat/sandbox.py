@@ -59,6 +59,8 @@ def compile_template(source: str) -> jinja2.Template:
         return environment.from_string(source)
     except jinja2.TemplateError as error:
         raise UsageError(f"the chat template is not valid Jinja: {error}") from None
+    except (RecursionError, MemoryError, SyntaxError, ValueError):  # what Python's own compiler makes of deep nesting
+        raise UsageError("the chat template is nested too deeply to be read") from None
 
 
 def render_template(template: jinja2.Template, variables: Mapping[str, Any]) -> str:

@@ -11,12 +11,14 @@ import tokenizers
 
 from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError
+from hanok.core.json_file import MIB, clip, read_json, read_text
 from hanok.text.tokenizer import TOKENIZERS
 from hanok.text.tokenizer.detokenizer import Detokenizer, Pieces
 from hanok.text.tokenizer.specials import BOS, EOS, PAD
 
 FILE = "tokenizer.json"
-CONFIG = "tokenizer_config.json"
+CONFIG, OLDER = "tokenizer_config.json", "special_tokens_map.json"
+LARGEST, LARGEST_CONFIG = 256 * MIB, 32 * MIB  # bytes: large vocabularies fill 40 MB
 
 
 class Tokenizer:
@@ -57,18 +59,17 @@ class Tokenizer:
         file = path / FILE
         if not file.is_file():
             raise UsageError(f"{path} holds no {FILE}; a tokenizer is loaded from that file")
-        return cls.from_json(file.read_text(encoding="utf-8"), _read_config(path), where=file)
+        return cls.from_json(read_text(file, limit=LARGEST), _read_config(path), where=file)
 
     @classmethod
     def from_json(cls, text: str, config: dict[str, Any], *, where: Path) -> Tokenizer:
         """Read the text of a `tokenizer.json`; `where` names its source in errors."""
         try:
-            backend = tokenizers.Tokenizer.from_str(text)
+            return cls(tokenizers.Tokenizer.from_str(text), config)
         except BaseException as error:  # the backend raises bare Exception, and panics that are not even that
-            if isinstance(error, KeyboardInterrupt | SystemExit):
+            if isinstance(error, UsageError | KeyboardInterrupt | SystemExit):
                 raise
             raise UsageError(f"{where} is not a readable tokenizer: {error}") from None
-        return cls(backend, config)
 
     def to_json(self) -> str:
         """Return the text of `tokenizer.json`."""
@@ -196,24 +197,16 @@ def _named(config: dict[str, Any], key: str) -> str | None:
     if isinstance(value, dict):
         value = value.get("content")
     if value is not None and not isinstance(value, str):
-        raise UsageError(f"{CONFIG}: {key} must be a string or an object with a 'content', not {value!r}")
-    return value or None
+        raise UsageError(f"{CONFIG} or {OLDER}: {key} must be a string or have a 'content' that is, not {clip(value)}")
+    return well_formed(value) if value else None
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = _read_object(path / CONFIG)
     if "added_tokens_decoder" not in config:  # an older directory: the names of the specials have their own file
-        config |= _read_object(path / "special_tokens_map.json")
+        config |= _read_object(path / OLDER)
     return config
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{file} must hold a JSON object")
-    return data
+    return read_json(file, limit=LARGEST_CONFIG) if file.exists() else {}

@@ -24,8 +24,8 @@ from hanok.train.objective.policy import Metrics, Policy
 class Exits:
     """Next-token prediction after several layers, by the model's own norm and head.
 
-        loss = sum_l a_l L_l / sum_l a_l,    a_l = l        ("depth": CALM, section 3.2: later exits count for more)
-                                                = 1        ("even")
+        loss = sum_l a_l L_l / sum_l a_l,    a_l = l    ("depth": CALM, later exits count for more)
+                                             a_l = 1    ("even")
 
     over the exits and the last layer; L_l is the cross-entropy of head(norm(x_l)), weighted by the tokens' weights.
     """
