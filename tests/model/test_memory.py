@@ -78,7 +78,8 @@ print(json.dumps({
 
 def run(mode: str, where: Path, theirs: dict[str, Any]) -> dict[str, float]:
     command = [sys.executable, "-c", PROGRAM, mode, str(where), json.dumps(theirs), str(SHARD)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads(done.stdout)
     return found

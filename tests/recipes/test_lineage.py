@@ -178,19 +178,20 @@ def row(name: str, bits: float, right: list[float], **more: Any) -> dict[str, An
 
 
 def test_verdicts_say_it_when_the_story_does_not_appear() -> None:
-    def said(rnn: float, lstm: float, right: float) -> dict[str, str]:
-        rows = [row("rnn", rnn, [1, 0.5, 0.2, 0]), row("lstm", lstm, [1, right, right, 0.5])]
-        record = {"rows": rows, "trained": {"recall": 32, "copy": 12}, "reach": {}}
-        return {verdict["text"].split(":")[0].split(" than")[0]: verdict for verdict in verdicts(record)}  # type: ignore
+    def said(rnn: float, lstm: float, right: list[float]) -> tuple[dict[str, str], dict[str, str]]:
+        rows = [row("rnn", rnn, [0.5, 0.3, 0.2, 0]), row("lstm", lstm, right)]
+        record = {"rows": rows, "trained": {"recall": 32, "copy": 12}, "reach": {}, "pairs": PAIRS}
+        found = {verdict["text"].split("?")[0]: verdict for verdict in verdicts(record)}
+        return found["Do gates help on text"], found["Do gates carry further than a plain state"]
 
-    expected = said(2.0, 1.9, 0.95)
-    assert expected["Gates, on text"]["tone"] == "good" and expected["Gates carry further"]["tone"] == "good"  # type: ignore
-    assert "to k = 4" in expected["Gates carry further"]["text"]  # type: ignore
-    turned = said(1.9, 2.0, 0.1)
-    assert turned["Gates, on text"]["tone"] == turned["Gates carry further"]["tone"] == "bad"  # type: ignore
-    assert "opposite" in turned["Gates, on text"]["text"]  # type: ignore
-    same = said(2.0, 2.0, 0.35)
-    assert same["Gates, on text"]["tone"] == "plain" and "does not show" in same["Gates, on text"]["text"]  # type: ignore
+    text, probe = said(2.0, 1.9, [1, 0.95, 0.95, 0.5])
+    assert text["tone"] == probe["tone"] == "good" and "? Yes." in text["text"]
+    assert "LSTM keeps above 90 % to k = 4" in probe["text"] and "RNN stays below 90 %" in probe["text"]
+    text, probe = said(1.9, 2.0, [0.3, 0.1, 0.1, 0.1])
+    assert text["tone"] == "bad" and "the opposite" in text["text"]
+    assert probe["tone"] == "plain" and "Not to be seen" in probe["text"], "both guess"
+    text, probe = said(2.0, 2.0, [0.5, 0.3, 0.2, 0.0])
+    assert text["tone"] == "plain" and "No difference shows" in text["text"]
 
 
 def test_gaps_and_reaches() -> None:

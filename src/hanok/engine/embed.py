@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError, suggest
-from hanok.core.json_file import MIB, read_text
+from hanok.core.json_file import MIB, clip, read_text
 from hanok.model.model import Model
 from hanok.nn.context import Dense
 from hanok.text.tokenizer import Tokenizer
@@ -62,7 +62,7 @@ def read_pooling(path: Path) -> Pooling | None:
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
-            raise UsageError(f"{path / MODULES} asks for {kind or module!r}, which is not supported")
+            raise UsageError(f"{path / MODULES} asks for {clip(kind or module)}, which is not supported")
     if pool is None:
         raise UsageError(f"{path / MODULES} names no Pooling module")
     return Pooling(pool, normalise, **_limits(length))
@@ -158,21 +158,21 @@ def _ids(model: Model, tokenizer: Tokenizer | None, text: str | Sequence[int], p
 def _limits(data: Mapping[str, Any]) -> dict[str, Any]:
     longest = data.get("max_seq_length")
     if longest is not None and (not isinstance(longest, int) or longest < 1):
-        raise UsageError(f"{LENGTH}: max_seq_length must be a whole number above 0, not {longest!r}")
+        raise UsageError(f"{LENGTH}: max_seq_length must be a whole number above 0, not {clip(longest)}")
     return {"max_tokens": longest, "lower": data.get("do_lower_case") is True}
 
 
 def _pool_of(path: Path, where: str) -> Pool:
     """Return how a Pooling module's config.json pools; the module lies in a folder of the model's directory."""
     if Path(where).name != where:
-        raise UsageError(f"{path / MODULES} names the folder {where!r}, which is not one of this directory")
+        raise UsageError(f"{path / MODULES} names the folder {clip(where)}, which is not one of this directory")
     file = path / where / "config.json"
     config = _read(file, dict)
     named = config.get("pooling_mode")
     on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     found = WORDS.get(str(named)) if named else next((pool for pool, key in KEYS.items() if on == [key]), None)
     if found is None:
-        raise UsageError(f"{file} pools by {named or on}; one of {', '.join(WORDS)} is supported")
+        raise UsageError(f"{file} pools by {clip(named or on)}; one of {', '.join(WORDS)} is supported")
     return found
 
 

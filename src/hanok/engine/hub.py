@@ -8,6 +8,7 @@ from pathlib import Path
 from hanok.core.errors import UsageError
 
 SAFE = ("*.json", "*.safetensors", "*.jinja")  # data only: no pickles, no code
+COPIES = ("*/*.safetensors", "consolidated*.safetensors")  # the same weights again in other layouts
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -31,23 +32,36 @@ def find(source: str | Path, *, revision: str | None = None) -> Path:
 
 
 def _download(name: str, revision: str | None) -> Path:
+    """Bring the files that we read into the hub's cache; what is there already is not fetched again."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
+    missing = f"there is no directory {name!r}"
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(SAFE)))
-    except HFValidationError as error:
-        raise UsageError(f"{name!r} is neither a directory nor a hub name: {error}") from None
+        found = snapshot_download(name, revision=revision, allow_patterns=list(SAFE), ignore_patterns=list(COPIES))
     except LocalEntryNotFoundError as error:
         raise UsageError(
-            f"there is no directory {name!r}, the hub's cache does not hold it, and the hub cannot be reached "
+            f"{missing}, the hub's cache does not hold it, and the hub cannot be reached "
             f"(offline, or HF_HUB_OFFLINE is set): {_first_line(error)}"
         ) from None
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise UsageError(
+            f"{missing}, and the hub shows no such repository; a private or gated one needs a token that may read it "
+            f"(HF_TOKEN, or `hf auth login`): {_first_line(error)}"
+        ) from None
+    except RevisionNotFoundError as error:
+        raise UsageError(f"the repository {name!r} has no revision {revision!r}: {_first_line(error)}") from None
     except HfHubHTTPError as error:
-        raise UsageError(f"there is no directory {name!r}, and the hub refuses it: {_first_line(error)}") from None
-    except OSError as error:
-        reason = _first_line(error)
-        raise UsageError(f"there is no directory {name!r}, and the hub cannot be reached: {reason}") from None
+        raise UsageError(f"{missing}, and the hub refuses {name!r}: {_first_line(error)}") from None
+    except Exception as error:  # the client lets its HTTP library's own errors through, and has changed that twice
+        raise UsageError(f"{missing}, and it cannot be downloaded: {_first_line(error)}") from None
+    return Path(found)
 
 
 def _first_line(error: Exception) -> str:

@@ -28,10 +28,12 @@ class Block(nn.Module):
         self.cross = CROSSES[config.cross.kind](config.cross, dim, layer) if config.cross else None
         self.ffn = FFNS[config.ffn.kind](config.ffn, dim) if config.ffn else None
         parts = {"mixer": self.mixer, "cross": self.cross, "ffn": self.ffn}
-        self.branches = [name for name, part in parts.items() if part is not None]
-        self.norms = norm_names(config.wiring, self.branches)
-        for name in self.norms:
-            self.add_module(name, NORMS[config.norm.kind](config.norm, dim))
+        self.branches = {name: part for name, part in parts.items() if part is not None}
+        self.norms = {
+            name: NORMS[config.norm.kind](config.norm, dim) for name in norm_names(config.wiring, [*self.branches])
+        }
+        for name, norm in self.norms.items():
+            self.add_module(name, norm)
         self.depths = Depths(config.depths, dim) if config.depths else None
         if config.depths is not None:
             self.memory()  # refuses what cannot be passed by
@@ -52,11 +54,9 @@ class Block(nn.Module):
         return self._layer(x, ctx, active)
 
     def _layer(self, x: Tensor, ctx: Context, active: Tensor | None = None) -> Tensor:
-        run = {name: self.get_submodule(name) for name in self.branches}
-        branches = {name: part if name == "ffn" else partial(part, ctx=ctx) for name, part in run.items()}
+        branches = {name: part if name == "ffn" else partial(part, ctx=ctx) for name, part in self.branches.items()}
         if active is not None and self.ffn is not None:
             branches["ffn"] = partial(on_rows, self.ffn, rows=active)
         elif self.depths is not None and self.depths.config.over == "ffn" and self.ffn is not None:
             branches["ffn"] = partial(self.depths.branch, ctx=ctx, ffn=self.ffn)
-        norms = {name: self.get_submodule(name) for name in self.norms}
-        return add_up(self.wiring, x, branches, norms, self.residual)
+        return add_up(self.wiring, x, branches, self.norms, self.residual)

@@ -89,4 +89,4 @@ def _files(path: Path) -> list[Path]:
             f"{path} holds pickled weights, which can run code when they are read; convert them to safetensors first "
             f"(with transformers, where you trust the files: from_pretrained(...).save_pretrained(...))"
         )
-    raise UsageError(f"{path} holds neither {WEIGHTS} nor {INDEX}")
+    raise UsageError(f"{path} holds neither {WEIGHTS} nor {INDEX}; other formats (*.bin, *.pt) are not read or fetched")

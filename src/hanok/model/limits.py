@@ -16,16 +16,16 @@ LARGEST = 1 << 20  # widths, heads, ranks
 MOST_WORDS = 1 << 24
 MOST_EXPERTS = 1 << 12
 LONGEST = 1 << 40  # tokens
-COUNTS_LAYERS = re.compile(r"layers?$")  # as every family's key for it ends
+COUNTS_LAYERS = re.compile(r"(n|num|encoder|decoder)_(\w+_)?layers?")  # every family's keys for it
 LIMITS = {"depth": DEEPEST, "vocab": MOST_WORDS, "experts": MOST_EXPERTS}
 LIMITS |= dict.fromkeys(("context", "window", "length", "original_context"), LONGEST)
 
 
 def check_layers(theirs: Mapping[str, Any], where: str) -> None:
-    """Refuse a config.json that counts layers beyond the limit before any list of so many is made."""
+    """Refuse a config.json with an impossible number of layers before any list of so many is made."""
     for key, value in theirs.items():
-        if COUNTS_LAYERS.search(key) and isinstance(value, int | float) and not value <= DEEPEST:
-            raise UsageError(f"{where}: {clip(key)} = {value} is above the limit of {DEEPEST}")
+        if COUNTS_LAYERS.fullmatch(key) and value is not None and not (type(value) is int and 0 <= value <= DEEPEST):
+            raise UsageError(f"{where}: {key} = {clip(value)} must be a number of layers, from 1 to {DEEPEST}")
 
 
 def check_sizes(config: ModelConfig, theirs: Mapping[str, Any], where: str) -> None:

@@ -97,7 +97,6 @@ CONTESTANTS: tuple[Contestant, ...] = (
         "transformer",
         {"heads": 4, "depth": 2},
         {"dim": 48, "heads": 4},
-        lr=1e-3,
         reads="source",
     ),
     Contestant("gpt", "GPT", 2019, ALONE, "gpt-tiny", lr=5e-3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from hanok.recipes.lineage.figures import Gap, answers_gap, bits_gap, mean_right
@@ -12,6 +12,7 @@ Tone = Literal["good", "bad", "plain"]
 Verdict = tuple[Tone, str]
 Place = Literal["text", "recall", "copy", "cost"]  # the section of the page that a verdict belongs to
 Rows = Mapping[str, Json]
+MARGIN = 0.1  # above guessing, below which nobody has learned a probe
 
 
 def verdicts(record: Json) -> list[Json]:
@@ -36,12 +37,12 @@ def _best(rows: Rows) -> Verdict:
     )
 
 
-def _bits_step(why: str) -> Callable[[Json, Json, Json], Verdict]:
-    """Return a verdict on whether the newer of two is better on text, as `why` would have it."""
+def _bits_step(question: str) -> Callable[[Json, Json, Json], Verdict]:
+    """Return a verdict on whether the newer of two is better on text."""
 
     def make(old: Json, new: Json, record: Json) -> Verdict:
         gap = bits_gap(old, new)
-        return _tone(gap), f"{why}: {_bits(old, new, gap)}{_shown(gap)}"
+        return _tone(gap), f"{question} {_answer(gap)} {_bits(old, new, gap)}."
 
     return make
 
@@ -49,8 +50,9 @@ def _bits_step(why: str) -> Callable[[Json, Json, Json], Verdict]:
 def _gates(rnn: Json, lstm: Json, record: Json) -> Verdict:
     far = record["trained"]["recall"]
     gap = answers_gap(rnn, lstm, "recall", 1, far)
-    text = "Gates carry further than a plain state: "
-    text += f"recall of the RNN {_recall(rnn, far)}, of the LSTM {_recall(lstm, far)}"
+    tone, answer = _judged(gap, (rnn, lstm), record)
+    text = f"Do gates carry further than a plain state? {answer} "
+    text += f"Recall of the RNN {_recall(rnn, far)}, of the LSTM {_recall(lstm, far)}"
     curves = record["reach"]
     if {"rnn, trained", "lstm, trained"} <= set(curves):
         at = min(32, len(curves["rnn, trained"]) - 1)
@@ -58,16 +60,17 @@ def _gates(rnn: Json, lstm: Json, record: Json) -> Verdict:
             f"; of a gradient, {curves['rnn, trained'][at]:.1e} is left {at} tokens back in the trained RNN, "
             f"{curves['lstm, trained'][at]:.1e} in the LSTM"
         )
-    return _tone(gap), text + _shown(gap)
+    return tone, text + "."
 
 
 def _bottleneck(fixed: Json, attention: Json, record: Json) -> Verdict:
     longest = record["trained"]["copy"]
     gap = answers_gap(fixed, attention, "copy", 1, longest)
     return _tone(gap), (
-        f"Attention removes the bottleneck of one vector: the fixed vector copies {_upto(fixed, 'copy')}, attention "
+        f"Does attention remove the bottleneck of one vector? {_answer(gap)} "
+        f"The fixed vector copies {_upto(fixed, 'copy')}, attention "
         f"{_upto(attention, 'copy')}; over the lengths trained {_share(fixed, 'copy', 1, longest)} against "
-        f"{_share(attention, 'copy', 1, longest)} of copies right{_shown(gap)}"
+        f"{_share(attention, 'copy', 1, longest)} of copies right."
     )
 
 
@@ -75,21 +78,24 @@ def _parallel(recurrent: Json, transformer: Json, record: Json) -> Verdict:
     ratio = transformer["training_tokens_per_second"] / recurrent["training_tokens_per_second"]
     bits = bits_gap(recurrent, transformer)
     tone: Tone = "good" if ratio > 1.1 else "bad" if ratio < 1 / 1.1 else "plain"
-    verdict = "" if tone == "good" else " The expected advantage did not appear on this machine."
+    answer = {"good": "Yes.", "plain": "Not on this machine.", "bad": "No, slower on this machine."}[tone]
     return tone, (
-        f"Without recurrence all tokens are learned at once: the Transformer trained {ratio:.2f} times as fast as "
+        f"Does training without recurrence go faster? {answer} "
+        f"The Transformer trained {ratio:.2f} times as fast as "
         f"seq2seq with attention ({transformer['training_tokens_per_second']:,.0f} against "
         f"{recurrent['training_tokens_per_second']:,.0f} tokens/s); on text "
-        f"{_bits(recurrent, transformer, bits)}.{verdict}"
+        f"{_bits(recurrent, transformer, bits)}."
     )
 
 
 def _look_back(lstm: Json, llama: Json, record: Json) -> Verdict:
     far = record["trained"]["recall"]
     gap = answers_gap(lstm, llama, "recall", 1, far)
-    return _tone(gap), (
-        f"Attention looks things up, a state has to carry them: recall of the LSTM {_recall(lstm, far)}, of the LLaMA "
-        f"style {_recall(llama, far)}; beyond, {_beyond(llama, record)}{_shown(gap)}"
+    tone, answer = _judged(gap, (lstm, llama), record)
+    return tone, (
+        f"Does looking things up beat carrying them in a state? {answer} "
+        f"Recall of the LSTM {_recall(lstm, far)}, of the LLaMA "
+        f"style {_recall(llama, far)}; beyond, {_beyond(llama, record)}."
     )
 
 
@@ -97,7 +103,8 @@ def _positions(gpt: Json, llama: Json, record: Json) -> Verdict:
     far = record["trained"]["recall"]
     gap, bits = answers_gap(gpt, llama, "recall", 1, far), bits_gap(gpt, llama)
     return _tone(bits), (
-        f"LLaMA's parts against GPT's: on text {_bits(gpt, llama, bits)}{_shown(bits)} Recall in the trained range "
+        f"Are LLaMA's parts better than GPT's? {_answer(bits)} "
+        f"On text {_bits(gpt, llama, bits)}. Recall in the trained range "
         f"{_share(gpt, 'recall', 1, far)} against {_share(llama, 'recall', 1, far)}"
         f"{' (within noise)' if not gap.sign else ''}; "
         f"beyond it, GPT {_beyond(gpt, record)}, LLaMA {_beyond(llama, record)}."
@@ -109,19 +116,21 @@ def _experts(dense: Json, sparse: Json, record: Json) -> Verdict:
     more = sparse["parameters_body"] / dense["parameters_body"]
     slower = sparse["training_tokens_per_second"] / dense["training_tokens_per_second"]
     return _tone(gap), (
-        f"More weights at equal work per token: the MoE holds {more:.1f} times the weights of the dense model "
+        f"Do more weights at equal work per token help? {_answer(gap)} "
+        f"The MoE holds {more:.1f} times the weights of the dense model "
         f"({sparse['parameters_body_active'] / dense['parameters_body_active']:.2f} times active), trained at "
-        f"{slower:.2f} times its speed here: {_bits(dense, sparse, gap)}{_shown(gap)}"
+        f"{slower:.2f} times its speed here: {_bits(dense, sparse, gap)}."
     )
 
 
 def _latent(full: Json, latent: Json, record: Json) -> Verdict:
     gap = bits_gap(full, latent)
     tone: Tone = "bad" if gap.sign < 0 else "good"
-    loss = "at a loss" if gap.sign < 0 else "at no loss that shows" if gap.sign == 0 else "and it is better"
+    answer = "No, at a loss." if gap.sign < 0 else "Yes."
     return tone, (
-        f"MLA keeps {latent['bytes_per_token']:,} bytes a token where GPT keeps {full['bytes_per_token']:,}, {loss}: "
-        f"{_bits(full, latent, gap)}."
+        f"Is a smaller cache free? {answer} "
+        f"MLA keeps {latent['bytes_per_token']:,} bytes a token where GPT keeps "
+        f"{full['bytes_per_token']:,}; on text {_bits(full, latent, gap)}."
     )
 
 
@@ -131,7 +140,8 @@ def _state(llama: Json, mamba: Json, record: Json) -> Verdict:
     gap, bits = answers_gap(llama, mamba, "recall", 1, far), bits_gap(llama, mamba)
     word = {1: "above", 0: "the same within noise as", -1: "below"}[gap.sign]
     return "plain", (
-        f"A state of fixed size: Mamba holds {mamba['bytes_per_sequence']:,} bytes however long the text, which "
+        f"What does a state of fixed size give and take? "
+        f"Mamba holds {mamba['bytes_per_sequence']:,} bytes however long the text, which "
         f"LLaMA's cache exceeds after {equal:,.0f} tokens; on text {_bits(llama, mamba, bits)}; recall in the trained "
         f"range {_share(mamba, 'recall', 1, far)}, {word} LLaMA's {_share(llama, 'recall', 1, far)}."
     )
@@ -140,22 +150,24 @@ def _state(llama: Json, mamba: Json, record: Json) -> Verdict:
 def _hybrid(mamba: Json, hybrid: Json, record: Json) -> Verdict:
     far = record["trained"]["recall"]
     gap, bits = answers_gap(mamba, hybrid, "recall", 1, far), bits_gap(mamba, hybrid)
-    return _tone(gap), (
-        f"One layer of attention among states brings recall back: Mamba {_recall(mamba, far)}, the hybrid "
+    tone, answer = _judged(gap, (mamba, hybrid), record)
+    return tone, (
+        f"Does a little attention among states bring recall back? {answer} "
+        f"Mamba {_recall(mamba, far)}, the hybrid "
         f"{_recall(hybrid, far)}; beyond, the hybrid {_beyond(hybrid, record)}; on text "
-        f"{_bits(mamba, hybrid, bits)}{_shown(gap)}"
+        f"{_bits(mamba, hybrid, bits)}."
     )
 
 
 STORY: tuple[tuple[tuple[str, str], Place, Callable[[Json, Json, Json], Verdict]], ...] = (
-    (("ngram", "mlp"), "text", _bits_step("Vectors share what counts cannot")),
-    (("mlp", "rnn"), "text", _bits_step("A state sees further than a window")),
+    (("ngram", "mlp"), "text", _bits_step("Do vectors beat counts?")),
+    (("mlp", "rnn"), "text", _bits_step("Does a state beat a window?")),
     (("rnn", "lstm"), "recall", _gates),
-    (("rnn", "lstm"), "text", _bits_step("Gates, on text")),
-    (("lstm", "gru"), "text", _bits_step("Fewer gates do as well or better")),
+    (("rnn", "lstm"), "text", _bits_step("Do gates help on text?")),
+    (("lstm", "gru"), "text", _bits_step("Are the GRU's fewer gates better than the LSTM's?")),
     (("seq2seq", "attention"), "copy", _bottleneck),
     (("attention", "transformer"), "cost", _parallel),
-    (("transformer", "gpt"), "text", _bits_step("One stack that predicts every token, instead of two")),
+    (("transformer", "gpt"), "text", _bits_step("Is one stack that predicts every token better than two?")),
     (("lstm", "llama"), "recall", _look_back),
     (("gpt", "llama"), "text", _positions),
     (("llama", "moe"), "text", _experts),
@@ -169,13 +181,18 @@ def _tone(gap: Gap) -> Tone:
     return "good" if gap.sign > 0 else "bad" if gap.sign < 0 else "plain"
 
 
-def _shown(gap: Gap) -> str:
-    """Say it where the expected step did not appear."""
-    if gap.sign > 0:
-        return "."
-    return (
-        ". The expected difference does not show." if gap.sign == 0 else ". This is the opposite of what was expected."
-    )
+def _answer(gap: Gap) -> str:
+    """Say it where the step that history took does not show."""
+    return {1: "Yes.", 0: "No difference shows.", -1: "No, the opposite came out."}[gap.sign]
+
+
+def _judged(gap: Gap, rows: Sequence[Json], record: Json) -> tuple[Tone, str]:
+    """Judge a difference in recall; among those who merely guess one of the values shown there is none to speak of."""
+    far, guess = record["trained"]["recall"], 1 / record["pairs"]
+    best = max(mean_right(row, "recall", 1, far).value for row in rows)
+    if best < guess + MARGIN:
+        return "plain", f"Not to be seen: neither is far above a guess among the values shown ({100 * guess:.0f} %)."
+    return _tone(gap), _answer(gap)
 
 
 def _bits(old: Json, new: Json, gap: Gap) -> str:

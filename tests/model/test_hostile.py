@@ -1,0 +1,447 @@
+"""Mutated model directories: one error type, no hang, bounded memory, nothing run, and the message says where."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import runpy
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hanok.core.errors import UsageError
+from hanok.engine.local import LLM
+from hanok.model import limits
+from hanok.model.atlas import entries, published
+from hanok.model.config import ModelConfig
+from hanok.model.families import FAMILIES
+from hanok.model.model import Model
+from hanok.model.weights import TokenIds, load_model, save_model
+from hanok.text.chat import CHATS
+from hanok.text.tokenizer import Tokenizer
+
+MIB = 1 << 20
+CASES = Path(__file__).parents[1] / "conformance" / "cases"
+FORBIDDEN = ("exec", "import", "os.", "subprocess.", "socket.", "pickle.", "ctypes.", "marshal.", "shutil.")
+ALLOWED = ("os.listdir", "os.scandir", "os.fspath")
+WATCH: dict[str, list[str]] = {}  # events go to the list "events" while there is one
+
+NUMBERS = [10**5, 10**6, 10**9, 10**15, 2**31 - 1, 2**31, 2**62, 2**63, 10**30, 10**400, 999, 7, 1, 0, -1, -(10**9)]
+NUMBERS += [0.5, 1.5, 3.0, -0.0, 1e308, float("nan"), float("inf"), -float("inf")]
+OTHERS: list[Any] = [None, True, False, "", "x", "7", "NaN", "\ud800", [], {}, [[]], [None], {"a": 1}, {"": []}]
+OTHERS += [{"rope_type": "yarn"}, [1, 2, 3], ["full_attention"], list(range(2000)), "x" * 5000, [1e9] * 50]
+LENGTHS = (0, 1, 255, 1 << 31, 1 << 32, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 10**8)
+SHAPES = [[], [0], [10**9, 10**9], [-1], [2**62], "x", None, [1.5], [True], [1] * 100, [0, 2**41]]
+PLACES = [[0, 10], [10, 0], [0], [-4, 4], [2**63, 2**63 + 4], "x", None, [0, 1.5], [0, 2**64]]
+TYPES = ["F64", "I8", "U8", "BOOL", "I32", "F16", "BF16", "F8_E4M3", "C64", "zz", None, 3, []]
+TEMPLATES = ["{{", "{% for %}", "{{ 1/0 }}", '{% include "x" %}', "{{ messages.__class__.__mro__ }}", "{{ x }" * 999]
+TEMPLATES += ["{% for i in range(10**9) %}x{% endfor %}", '{{ "x" * 10**10 }}', "{{" + "(" * 5000, "{% if 1 %}" * 3000]
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if "events" not in WATCH:
+        return
+    if (event.startswith(FORBIDDEN) and event not in ALLOWED) or event == "open":
+        WATCH["events"].append(f"{event} {arguments!r:.200}")
+
+
+@pytest.fixture(scope="module")
+def audited() -> None:
+    """Install the audit hook, which cannot be removed and sleeps outside these tests."""
+    sys.addaudithook(_audit)
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a sound directory of every family."""
+    root, found = tmp_path_factory.mktemp("families"), {}
+    for name in FAMILIES:
+        cases = runpy.run_path(str(CASES / f"family_{name}.py"))
+        theirs = {"vocab_size": 101, "model_type": name} | cases["BASE"] | cases["CASES"][0]
+        model = Model(FAMILIES[name].read_config(theirs))
+        model.origin = theirs
+        save_model(model, root / name, TokenIds(1, (2, 3), 0))
+        load_model(root / name)
+        assert json.loads((root / name / "config.json").read_text())["model_type"] == name
+        found[name] = root / name
+    return found
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with every file that a model that talks, or one that embeds, can have."""
+    path = tmp_path_factory.mktemp("talker") / "model"
+    tokenizer = Tokenizer.train(["hello world, a house has rooms"], vocab_size=280)
+    model = Model(ModelConfig.preset("llama-tiny", vocab=300, dim=32, depth=1))
+    LLM(model, tokenizer, CHATS["chatml"]()).save(path)
+    (path / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}')
+    modules = [{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1_Pooling"}]
+    (path / "modules.json").write_text(json.dumps(modules))
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": 12}')
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    _attempt(path)
+    return path
+
+
+def deep(levels: int, kind: type) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value] if kind is list else {"a": value}
+    return value
+
+
+def paths(data: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        yield (*at, key)
+        if isinstance(value, dict | list) and len(at) < 3:
+            yield from paths(value, (*at, key))
+
+
+def mutate_json(text: bytes, rng: random.Random) -> bytes:
+    """Return JSON with one to three wrong values, or wrong altogether."""
+    if rng.random() < 0.15:
+        return mutate_text(text, rng)
+    data = json.loads(text)
+    for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
+        places = list(paths(data))
+        if not places:
+            break
+        *steps, last = rng.choice(places)
+        node = data
+        for step in steps:
+            node = node[step]
+        match rng.randrange(5):
+            case 0:
+                del node[last]
+            case 1 | 2:
+                node[last] = rng.choice(NUMBERS)
+            case 3:
+                node[last] = copy.deepcopy(rng.choice(OTHERS))
+            case _:
+                node[last] = deep(rng.choice((3, 50)), rng.choice((list, dict)))
+    return json.dumps(data).encode()
+
+
+def mutate_text(text: bytes, rng: random.Random) -> bytes:
+    """Return text that is no JSON any more, or no object, or says a thing twice."""
+    at = rng.randrange(len(text))
+    return rng.choice(
+        [
+            b"[]",
+            b"3",
+            b"",
+            b"\xef\xbb\xbf" + text,
+            b"[" * 100_000,
+            b'{"a":' * 50_000,
+            text[:at],
+            text[:at] + rng.randbytes(3) + text[at:],
+            text.rstrip()[:-1] + b", " + text.lstrip()[1:],
+            text[:at] + b"9" * 5000 + text[at:],
+        ]
+    )
+
+
+def mutate_weights(data: bytes, rng: random.Random) -> bytes:
+    """Return a safetensors file whose header lies, or whose bytes are not what they were."""
+    length = int.from_bytes(data[:8], "little")
+    if rng.random() < 0.4:
+        out = bytearray(data)
+        at = rng.randrange(8 + length if rng.random() < 0.6 else len(out))
+        match rng.randrange(5):
+            case 0:
+                out[at] ^= 1 << rng.randrange(8)
+            case 1:
+                out[:8] = rng.choice((*LENGTHS, len(out), length - 1, length + 1)).to_bytes(8, "little")
+            case 2:
+                del out[at:]
+            case 3:
+                del out[at : at + rng.randrange(1, 40)]
+            case _:
+                out[at:at] = rng.randbytes(rng.randrange(1, 40))
+        return bytes(out)
+    header = json.loads(data[8 : 8 + length])
+    names = [name for name in header if name != "__metadata__"]
+    name, other = rng.sample(names, 2)
+    entry = header[name]
+    match rng.randrange(9):
+        case 0:
+            del header[name]
+        case 1:
+            entry["shape"] = rng.choice([*SHAPES, entry["shape"][::-1], [*entry["shape"], 1], [1, *entry["shape"]]])
+        case 2:
+            entry["dtype"] = rng.choice(TYPES)
+        case 3:
+            entry["data_offsets"] = rng.choice(PLACES)
+        case 4:
+            header[name] = header[other]
+        case 5:
+            header[name + rng.choice(("x", ".weight", "\ud800", "é" * 1000))] = entry
+        case 6:
+            header[name] = rng.choice([None, 1, [], "x", {}])
+        case 7:
+            stray = rng.choice(("evil", "model.layers.99.x", "../x", "a" * 100_000))
+            header[stray] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        case _:  # the same bytes as another type
+            entry["dtype"], entry["shape"] = "F16", [*entry["shape"], 2]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def _attempt(path: Path) -> str:
+    """Load a directory and use it a little; return how it ended."""
+    try:
+        llm = LLM.load(path)
+        if llm.tokenizer is not None:
+            llm.generate("hello", 1)
+            llm.embed(["hello"])
+            if llm.chat is not None:
+                llm.generate([{"role": "user", "content": "hello"}], 1)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _peak(reset: bool = False) -> int:
+    """Return the most memory that this process held since the reset, in bytes; at the reset, what it holds."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory is measured through Linux's /proc")
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    word = "VmRSS:" if reset else "VmHWM:"
+    return next(int(line.split()[1]) for line in lines if line.startswith(word)) * 1024
+
+
+Mutation = Callable[[bytes, random.Random], bytes]
+Target = tuple[Path, str, Mutation]  # a directory, the file of it that is mutated, and how
+
+
+def _fuzz(targets: list[Target], count: int, seed: int) -> Iterator[tuple[str, float, Path]]:
+    rng = random.Random(seed)
+    for number in range(count):
+        path, name, mutation = targets[number % len(targets)]
+        sound = (path / name).read_bytes()
+        (path / name).write_bytes(mutation(sound, rng))
+        start = time.process_time()
+        try:
+            end = _attempt(path)
+        finally:
+            (path / name).write_bytes(sound)
+        yield end, time.process_time() - start, path
+
+
+def _campaign(targets: list[Target], count: int) -> Counter[str]:
+    """Mutate and load; return how many were refused and how many read."""
+    for path in {path for path, _, _ in targets}:  # whatever is imported or set up once happens here
+        assert _attempt(path) == ""
+    before = _peak(reset=True)
+    ends: Counter[str] = Counter()
+    slowest = 0.0
+    for end, seconds, path in _fuzz(targets, count, seed=count):
+        ends["refused" if end else "read"] += 1
+        named = path.name in end or ".json" in end or "chat template" in end or "prompt is empty" in end
+        assert not end or (named and len(end) < 4000), end[:4000]
+        slowest = max(slowest, seconds)
+    assert slowest < 1.0, slowest
+    assert _peak() - before < 96 * MIB, f"{(_peak() - before) / MIB:.0f} MiB"
+    WATCH["events"] = []
+    for _ in _fuzz(targets, count // 10, seed=count + 1):
+        pass
+    events = WATCH.pop("events")
+    inside = tuple(str(path) for path, _, _ in targets)
+    others = [event for event in events if not any(path in event for path in inside)]
+    assert events and not others, others[:5]
+    return ends
+
+
+def _config_targets(families: dict[str, Path]) -> list[Target]:
+    return [(path, "config.json", mutate_json) for path in families.values()]
+
+
+def _weight_targets(families: dict[str, Path]) -> list[Target]:
+    return [(path, "model.safetensors", mutate_weights) for path in families.values()]
+
+
+def _mutate_template(text: bytes, rng: random.Random) -> bytes:
+    if rng.random() < 0.5:
+        return rng.choice(TEMPLATES).encode()
+    at = rng.randrange(len(text))
+    return rng.choice([text[:at], text[:at] + rng.randbytes(4) + text[at:], text[:at] + b"{%" + text[at:]])
+
+
+def _text_targets(path: Path) -> list[Target]:
+    names = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json"]
+    names += ["tokenizer.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"]
+    return [(path, "chat_template.jinja", _mutate_template), *((path, name, mutate_json) for name in names)]
+
+
+def test_mutated_configs_are_read_or_refused(families: dict[str, Path], audited: None) -> None:
+    ends = _campaign(_config_targets(families), 660)
+    assert ends["refused"] > 400 and ends["read"] > 50, ends
+
+
+def test_mutated_weights_are_read_or_refused(families: dict[str, Path], audited: None) -> None:
+    ends = _campaign(_weight_targets(families), 495)
+    assert ends["refused"] > 400 and ends["read"] > 5, ends
+
+
+def test_mutated_texts_are_read_or_refused(talker: Path, audited: None) -> None:
+    ends = _campaign(_text_targets(talker), 360)
+    assert ends["refused"] > 180 and ends["read"] > 30, ends
+
+
+@pytest.mark.slow
+def test_ten_thousand_mutated_files_are_read_or_refused(families: dict[str, Path], talker: Path, audited: None) -> None:
+    ends = _campaign(_config_targets(families), 5000)
+    ends += _campaign(_weight_targets(families), 3000)
+    ends += _campaign(_text_targets(talker), 2000)
+    assert ends["refused"] > 6000 and ends["read"] > 500, ends
+
+
+def test_without_the_guard_the_campaign_fails(families: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: rows that reckon with what they find let other errors through, if nobody catches them."""
+    monkeypatch.setattr("hanok.model.families.table.WRONG", ())
+    with pytest.raises((TypeError, AttributeError, ValueError, ArithmeticError, LookupError)) as caught:
+        for _ in _fuzz(_config_targets({"llama": families["llama"]}), 660, seed=660):
+            pass
+    assert not isinstance(caught.value, UsageError)
+
+
+def _with_config(path: Path, **changes: Any) -> None:
+    theirs = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps({key: value for key, value in theirs.items() if value is not ...}))
+
+
+def _with_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "family", ["llama", "gpt2", "gpt_neox", "bloom", "mixtral", "mamba", "bert", "t5", "deepseek_v3"]
+)
+def test_what_is_wrong_is_named(family: str, families: dict[str, Path], tmp_path: Path) -> None:
+    names = sorted(load_file(families[family] / "model.safetensors"))
+    matrix = next(name for name in reversed(names) if load_file(families[family] / "model.safetensors")[name].ndim > 1)
+
+    def refused(change: Callable[[Path], Any], *words: str) -> None:
+        path = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(families[family], path)
+        change(path)
+        with pytest.raises(UsageError) as caught:
+            load_model(path)
+        for word in (str(path), *words):
+            assert word in str(caught.value), caught.value
+
+    refused(lambda path: _with_tensors(path, lambda t: t.pop(matrix)), "missing", matrix)
+    refused(lambda path: _with_tensors(path, lambda t: t.update({"odd.one": torch.ones(2)})), "'odd.one'", "no place")
+    wider = torch.ones(3, 1000)
+    refused(lambda path: _with_tensors(path, lambda t: t.update({matrix: wider})), matrix, "[3, 1000]", "asks for")
+    refused(lambda path: _with_tensors(path, lambda t: t.update({matrix: t[matrix].int()})), matrix, "int32")
+    refused(lambda path: _with_config(path, auto_map={"AutoModel": "evil.Model"}), "auto_map")
+    refused(lambda path: _with_config(path, model_type=family[:-1] + "x"), f"{family[:-1]}x", "did you mean")
+    refused(lambda path: _with_config(path, model_type=...), "model_type None")
+    refused(lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"), "pickled", "from_pretrained")
+
+
+def test_an_index_that_lies(families: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(families["llama"], tmp_path / "m")
+    path, index = tmp_path / "m", tmp_path / "m" / "model.safetensors.index.json"
+    (path / "model.safetensors").rename(path / "a.safetensors")
+    (tmp_path / "outside.safetensors").write_bytes((path / "a.safetensors").read_bytes())
+    (path / "folder.safetensors").mkdir()
+    (path / "code.py").write_text("raise SystemExit")
+
+    def refused(data: Any, message: str) -> None:
+        index.write_text(data if isinstance(data, str) else json.dumps(data))
+        with pytest.raises(UsageError, match=message) as caught:
+            load_model(path)
+        assert str(path) in str(caught.value) and len(str(caught.value)) < 2000
+
+    for name in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "b.safetensors", "", ".", "..", "\0"):
+        refused({"weight_map": {"x": name}}, "not a file of this directory")
+    for name in ("folder.safetensors", "code.py", "config.json", "a.safetensors\0", "x" * 5000):
+        refused({"weight_map": {"x": name}}, "not a file of this directory")
+    for damaged in ([], {}, {"weight_map": 3}, {"weight_map": {}}, {"weight_map": {"x": ["a"]}}, "{", "[" * 10**6):
+        refused(damaged, "index.json")
+    (path / "b.safetensors").write_bytes((path / "a.safetensors").read_bytes())
+    refused({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}, "in another shard too")
+    index.write_text('{"weight_map": {"what it says of tensors": "a.safetensors"}}')
+    load_model(path)  # the headers say what is where
+    (path / "a.safetensors").unlink()
+    (path / "a.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    load_model(path)  # as in the hub's cache, whose files are all links
+    (tmp_path / "outside.safetensors").write_text("a secret that is no safetensors file")
+    with pytest.raises(UsageError) as caught:
+        load_model(path)
+    assert "a.safetensors" in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without end")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json"])
+def test_a_file_without_end_is_not_read(name: str, families: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(families["llama"], tmp_path / "m")
+    (tmp_path / "m" / name).unlink()
+    (tmp_path / "m" / name).symlink_to("/dev/zero")
+    if name == "generation_config.json":  # passed over like one that is not there
+        LLM.load(tmp_path / "m")
+        return
+    with pytest.raises(UsageError):
+        LLM.load(tmp_path / "m")
+
+
+def test_large_files_of_settings_are_refused_unread(families: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(families["llama"], tmp_path / "m")
+    with (tmp_path / "m" / "config.json").open("ab") as file:
+        file.truncate(10**10)  # without blocks on the disk
+    before, start = _peak(reset=True), time.process_time()
+    with pytest.raises(UsageError, match="more than 4 MiB"):
+        load_model(tmp_path / "m")
+    assert _peak() - before < 32 * MIB and time.process_time() - start < 1.0
+
+
+SIZES = ("hidden_size", "n_embd", "d_model", "vocab_size")
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_wrong_size_is_refused_by_its_key(family: str, families: dict[str, Path]) -> None:
+    path = families[family]
+    sound = (path / "config.json").read_text()
+    theirs = json.loads(sound)
+    keys = [key for key in theirs if key in SIZES + DEPTHS]
+    assert len(keys) >= 3, keys
+    try:
+        for key in keys:
+            for wrong in ("x", [3], {}, -3, 10**9, 10**15):
+                (path / "config.json").write_text(json.dumps(theirs | {key: wrong}))
+                start = time.process_time()
+                with pytest.raises(UsageError) as caught:
+                    load_model(path)
+                assert time.process_time() - start < 0.5
+                assert str(path) in str(caught.value)
+                if key in DEPTHS or isinstance(wrong, list | dict):
+                    assert key in str(caught.value) or "number of layers" in str(caught.value), (key, wrong)
+    finally:
+        (path / "config.json").write_text(sound)
+
+
+def test_limits_are_far_above_what_is_published() -> None:
+    for name in entries():
+        config = published(name)
+        limits.check_sizes(config, {}, name)
+        assert 3 * limits.layers(config) < limits.DEEPEST, name
+        for path, value in limits._numbers(config.to_dict()):
+            limit = limits.LIMITS.get(path.rpartition(".")[2], limits.LARGEST)
+            assert 2 * value <= limit, (name, path, value)
