@@ -164,7 +164,7 @@ def _limits(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pool_of(path: Path, where: str) -> Pool:
     """Return how a Pooling module's config.json pools; the module lies in a folder of the model's directory."""
-    if Path(where).name != where:
+    if Path(where).name != where or len(where) > 100:
         raise UsageError(f"{path / MODULES} names the folder {clip(where)}, which is not one of this directory")
     file = path / where / "config.json"
     config = _read(file, dict)

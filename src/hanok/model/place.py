@@ -71,6 +71,8 @@ class Places:
         if missing:
             first = next(iter(missing.values()))
             raise UsageError(f"{path}: {len(missing)} tensors are missing, the first is {first!r}")
+        if unnamed := sorted(set(self.shapes) - set(ours)):  # the config says what its family has no names for
+            raise UsageError(f"{path}: config.json asks for {unnamed[0]}, for which its model_type has no tensor")
         return ours
 
     def give_out(self, ours: Mapping[str, Tensor]) -> tuple[dict[str, Outline], Callable[[str], Tensor]]:

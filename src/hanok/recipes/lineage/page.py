@@ -38,7 +38,8 @@ def _text(results: Json, numbers: dict[str, Table]) -> Section:
     equal = "tokens" if results["config"]["budget"] == "tokens" else "seconds of training"
     what = Words(
         f"One tokenizer, one corpus, equal {equal}, the same windows of {window} tokens in the same order, the same "
-        "optimiser (AdamW) and schedule. Learning rates are chosen per kind by a small sweep and stand in the table. "
+        "optimiser (AdamW) and schedule. Learning rates are chosen per kind, some by a small sweep and some by analogy "
+        "(docs/lab/005), and stand in the table. "
         "An encoder-decoder reads the first half of a window and learns to write the second, so it learns from half as "
         "many targets. The recurrent networks stand in the same residual frame with norms as the others, which the "
         "first ones did not have. The n-gram counts as many tokens.",
@@ -51,7 +52,7 @@ def _text(results: Json, numbers: dict[str, Table]) -> Section:
         "모든 모델을 한 줄씩. 회상, 복사, 뒤집기는 열에 아홉을 맞힌 가장 긴 거리나 길이입니다.",
     )
     figures = [
-        Figure("table", (), numbers["table"], about),
+        Figure("table", (), _rounded(numbers["table"]), about),
         draw.language_figure(rows),
         draw.curves_figure(rows, numbers["curves"]),
     ]
@@ -73,15 +74,15 @@ def _recall(results: Json, numbers: dict[str, Table]) -> Section:
         "맞은 문항의 비율(%). 점선 오른쪽은 학습에서 본 적 없는 거리입니다.",
     )
     lines = Words(
-        "Bars are 95 % Wilson intervals over questions; the grey range is what training shows, the dashed line a guess "
-        "among all values.",
+        "Bars are 95 % Wilson intervals over questions; the grey range is what training shows, the dashed "
+        "lines guesses among all values and among those shown.",
         "막대는 95 % 윌슨 구간, 회색은 학습한 범위, 점선은 찍었을 때의 정답률입니다.",
     )
     grid = [("recall", Words("Recall of a key seen k tokens ago (% right)", "k 토큰 앞 열쇠의 회상 (%)"))]
     table = _only(numbers["probes"], "recall")
     figures = [
         draw.probe_figure(rows, grid, results["trained"], table, note),
-        draw.eras_figure(rows, "recall", far, table, lines),
+        draw.eras_figure(rows, far, 1 / pairs, table, lines),
     ]
     title = Words("How far back each can look", "얼마나 멀리 돌아볼 수 있는가")
     return _section(results, "recall", title, what, figures)
@@ -148,6 +149,16 @@ def _section(results: Json, id: str, title: Words, what: Words, figures: Sequenc
     return Section(id, title, what, remarks=remarks, figures=figures, origins=origins)
 
 
+def _rounded(table: Table) -> Table:
+    """Return the one table as people read it: years are names, and errors need no more than two digits."""
+    rows = []
+    for row in table.rows:
+        cells: Json = dict(zip(table.columns, row, strict=True))
+        cells |= {"year": str(cells["year"]), "± se": float(f"{cells['± se']:.2g}")}
+        rows.append([*cells.values()])
+    return Table(table.columns, rows)
+
+
 def _only(table: Table, *words: str) -> Table:
     return Table(table.columns, [row for row in table.rows if row[1] in words])
 
@@ -171,13 +182,12 @@ def _cards(results: Json) -> list[tuple[Words, str]]:
     rows = results["rows"]
     best = min(rows, key=lambda row: float(row["bits_per_byte"]))
     far = max(rows, key=lambda row: (row["recall_reach"], -rows.index(row)))
-    fast = max(
-        (row for row in rows if row["curve"]), key=lambda row: float(row["training_tokens_per_second"]), default=best
-    )
+    networks = [row for row in rows if row["curve"]]
+    fast = max(networks, key=lambda row: float(row["training_tokens_per_second"]), default=best)
     cards = [
         (Words("contestants", "참가자"), str(len(rows))),
         (Words("least bits/byte", "가장 적은 바이트당 비트"), f"{best['bits_per_byte']:.3f} · {best['title']}"),
-        (Words("tokens read by each", "각자 읽은 토큰"), f"{max(row['tokens_read'] for row in rows):,}"),
+        (Words("tokens read by each", "각자 읽은 토큰"), f"{max(row['tokens_read'] for row in networks or rows):,}"),
         (Words("fastest network to train", "가장 빠른 학습"), fast["title"]),
     ]
     if far["recall_reach"]:

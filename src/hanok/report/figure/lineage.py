@@ -40,8 +40,8 @@ def curves_figure(rows: Sequence[Json], table: Table) -> Figure:
             points = row["curve"][1:]
             x, y = [point[key] for point in points], [point["bits_per_byte"] for point in points]
             data.append(line(x, y, row["title"], COLOURS[place % 8], dash=DASHES[place // 8 % 3]))
-        shape = layout(axis(unit, rangemode="tozero"), axis("bits per byte"), height=420)
-        plots.append(Plot(f"curves-{key}", title, data, shape, log=True))
+        shape = layout(axis(unit, rangemode="tozero"), axis("bits per byte"), height=520)
+        plots.append(Plot(f"curves-{key}", title, data, shape, wide=True, log=True))
     note = Words(
         "Measured on a part of the held-out windows. Learning rates fall to the end of each run, so that a curve cut "
         "short would not be a shorter run.",
@@ -57,9 +57,9 @@ def probe_figure(
     return Figure(words[0][0], tuple(_grid(rows, word, title, trained[word]) for word, title in words), table, note)
 
 
-def eras_figure(rows: Sequence[Json], word: str, trained: int, table: Table, note: Words) -> Figure:
-    """Draw the share of right answers against distance with 95 % intervals, a panel for each era."""
-    plots = []
+def eras_figure(rows: Sequence[Json], trained: int, shown: float, table: Table, note: Words) -> Figure:
+    """Draw recall against distance with 95 % intervals, a panel for each era; `shown` guesses among values shown."""
+    word, plots = "recall", []
     for number, era in enumerate(dict.fromkeys(row["era"] for row in rows)):
         members = [row for row in rows if row["era"] == era]
         data: list[Json] = []
@@ -67,7 +67,8 @@ def eras_figure(rows: Sequence[Json], word: str, trained: int, table: Table, not
             data.append(_intervals(row, word, place))
         answers = [each for each in members[0]["answers"] if each["word"] == word]
         ks = [each["k"] for each in answers]
-        data.append(line(ks, [each["chance"] for each in answers], "chance", GREY, dash="dash", width=1.5))
+        data.append(line(ks, [each["chance"] for each in answers], "guess", GREY, dash="dot", width=1.5))
+        data.append(line(ks, [shown] * len(ks), "guess of those shown", GREY, dash="dash", width=1.5))
         shape = layout(
             axis("tokens ago", type="log", tickvals=ks, ticktext=[str(k) for k in ks]),
             axis("right answers", range=[-0.03, 1.05], tickformat=".0%"),
@@ -113,7 +114,7 @@ def memory_figure(rows: Sequence[Json], lengths: Sequence[int], table: Table) ->
         each = row["bytes_per_token"] + row["bytes_per_source_token"]
         y = [row["bytes_per_sequence"] + each * length for length in lengths]
         data.append(line(list(lengths), y, row["title"], COLOURS[place % 8], dash=DASHES[place // 8 % 3]))
-    shape = layout(axis("tokens", type="log"), axis("bytes of memory", type="log"), height=420)
+    shape = layout(axis("tokens", type="log"), axis("bytes of memory", type="log"), height=520)
     shape["xaxis"] |= {"dtick": 1, "exponentformat": "SI"}
     shape["yaxis"] |= {"dtick": 1, "exponentformat": "SI"}
     title = Words("Memory of one sequence while it is written", "글 한 편을 쓰는 동안의 메모리")
@@ -162,7 +163,7 @@ def _grid(rows: Sequence[Json], word: str, title: Words, trained: int) -> Plot:
     }
     unit = "tokens ago" if word == "recall" else "length"
     shape = layout(
-        axis(f"{unit} (trained up to {trained})", type="category", showgrid=False),
+        axis(unit, type="category", showgrid=False, tickangle=0),
         axis(autorange="reversed", type="category", showgrid=False, ticksuffix=" "),
         height=90 + 28 * len(rows),
         showlegend=False,

@@ -69,7 +69,7 @@ class Tokenizer:
         except BaseException as error:  # the backend raises bare Exception, and panics that are not even that
             if isinstance(error, UsageError | KeyboardInterrupt | SystemExit):
                 raise
-            raise UsageError(f"{where} is not a readable tokenizer: {error}") from None
+            raise UsageError(f"{where} is not a readable tokenizer: {str(error)[:300]}") from None
 
     def to_json(self) -> str:
         """Return the text of `tokenizer.json`."""
