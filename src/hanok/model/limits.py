@@ -11,7 +11,7 @@ from hanok.core.json_file import clip
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 
-DEEPEST = 1000  # layers, a thousand times what a build costs in a moment
+DEEPEST = 1000  # layers: so many are built in about a second
 LARGEST = 1 << 20  # widths, heads, ranks
 MOST_WORDS = 1 << 24
 MOST_EXPERTS = 1 << 12

@@ -174,8 +174,16 @@ def _describe(model: Model, tensors: Mapping[str, Tensor]) -> tuple[Family | Non
         if theirs is not None and Places(FAMILIES[name], model.config, tensors).complete:
             kept = {k: v for k, v in model.origin.items() if k not in OWN} if name == origin else {}
             same = bool(kept) and _reads_as(FAMILIES[name], kept, model.config)
-            return FAMILIES[name], kept | {"architectures": theirs["architectures"]} if same else kept | theirs
+            # What still says the same stays as it was written; keys that older files lack are added.
+            return FAMILIES[name], _merged(theirs, kept) if same else kept | theirs
     return None, {"model_type": "hanok", "architectures": ["HanokForCausalLM"], "hanok": model.config.to_dict()}
+
+
+def _merged(theirs: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's own keys and words, with what newer files say beside them."""
+    both = {**theirs, **kept, "architectures": theirs["architectures"]}
+    inner = {key for key, value in kept.items() if isinstance(value, dict) and isinstance(theirs.get(key), dict)}
+    return both | {key: {**theirs[key], **kept[key]} for key in inner}
 
 
 def _reads_as(family: Family, theirs: Mapping[str, Any], config: ModelConfig) -> bool:

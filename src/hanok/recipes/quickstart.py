@@ -141,7 +141,7 @@ def _align(life: Life, plan: Plan) -> None:
     muon = MuonConfig.parse(MUON)
     sft = SFTConfig(steps=plan.sft_steps, batch=BATCH, length=LENGTH, optimizer=muon, save_seconds=10, seed=seed)
     life.step("sft", SFT, sft, model=life.path("pretrain"), conversations=tasks / "conversations.jsonl")
-    life.measure("sft", "sft", drawn="once")
+    life.measure("sft", "sft")
     dpo = DPOConfig(steps=plan.dpo_steps, batch=16, length=LENGTH, save_seconds=10, seed=seed, optimizer=_gentle(5e-5))
     life.step("dpo", DPO, dpo, model=life.path("sft"), preferences=tasks / "preferences.jsonl")
     life.measure("dpo", "dpo", drawn="once")

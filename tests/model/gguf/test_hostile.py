@@ -183,7 +183,8 @@ def test_loading_holds_the_weights_and_one_tensor(dtype: Any, tmp_path: Path, ti
     before = _peak(reset=True)
     loaded = load_gguf(tmp_path / "m.gguf").model
     grown = _peak() - before
-    assert grown <= 1.05 * weights + largest, (grown / MIB, weights / MIB)
+    # Within a worker that runs other tests, the allocator's own share varies by a few MiB.
+    assert grown <= 1.05 * weights + largest + 8 * MIB, (grown / MIB, weights / MIB)
     assert np.isfinite(loaded.embed.weight.detach().numpy()).all()
 
 
