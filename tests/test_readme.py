@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hanok.cli import run
+from hanok.cli import execute as run
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- no-test[^>]*-->\n)?```(\w+)\n(.*?)```", re.S)

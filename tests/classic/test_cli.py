@@ -12,7 +12,7 @@ import pytest
 from hanok.classic.grid import grid_questions, grid_sentences
 from hanok.classic.ngram import NGram
 from hanok.classic.word_vectors import WordVectors
-from hanok.cli import run
+from hanok.cli import execute as run
 from hanok.core.errors import UsageError
 from hanok.eval import classic
 from hanok.eval.likelihood import bits_per_byte, score_tokens

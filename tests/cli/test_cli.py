@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from hanok import Model, ModelConfig
-from hanok.cli import VERBS, build, normalise, run
+from hanok.cli import VERBS, build, normalise
+from hanok.cli import execute as run
 from hanok.core.artifact import Artifact
 from hanok.engine.local import LLM
 from hanok.text.chat import CHATS
@@ -29,9 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
-    script = (
-        "import sys; from hanok.cli import run; run(['--help']); print('torch' in sys.modules, 'numpy' in sys.modules)"
-    )
+    script = "import sys; from hanok.cli import execute as run; run(['--help']); print('torch' in sys.modules, 'numpy' in sys.modules)"
     best, out = float("inf"), ""
     for _ in range(5):
         started = time.perf_counter()

@@ -53,7 +53,9 @@ def theirs_of(family: str, case: dict[str, Any]) -> Any:
 def logits_of(model: Any, family: str, tokens: torch.Tensor) -> torch.Tensor:
     """Return their logits; a family whose forward takes more than tokens says how (THEIRS)."""
     found = FOUND[family]
-    out: torch.Tensor = found["THEIRS"](model, tokens) if "THEIRS" in found else model(tokens, **found.get("CALL", {})).logits
+    out: torch.Tensor = (
+        found["THEIRS"](model, tokens) if "THEIRS" in found else model(tokens, **found.get("CALL", {})).logits
+    )
     return out
 
 

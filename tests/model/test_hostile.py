@@ -288,17 +288,17 @@ def _text_targets(path: Path) -> list[Target]:
 
 
 def test_mutated_configs_are_read_or_refused(families: dict[str, Path], audited: None) -> None:
-    ends = _campaign(_config_targets(families), 660)
+    ends = _campaign(_config_targets(families), 330)
     assert ends["refused"] > 400 and ends["read"] > 50, ends
 
 
 def test_mutated_weights_are_read_or_refused(families: dict[str, Path], audited: None) -> None:
-    ends = _campaign(_weight_targets(families), 495)
+    ends = _campaign(_weight_targets(families), 198)
     assert ends["refused"] > 400 and ends["read"] > 5, ends
 
 
 def test_mutated_texts_are_read_or_refused(talker: Path, audited: None) -> None:
-    ends = _campaign(_text_targets(talker), 360)
+    ends = _campaign(_text_targets(talker), 160)
     assert ends["refused"] > 180 and ends["read"] > 30, ends
 
 

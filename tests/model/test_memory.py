@@ -86,6 +86,7 @@ def run(mode: str, where: Path, theirs: dict[str, Any]) -> dict[str, float]:
 
 
 @LINUX
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CASES)
 def test_loading_and_saving_hold_one_tensor_more(family: str, tmp_path: Path) -> None:
     theirs = SIZES | CASES[family] | {"model_type": family}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from hanok.cli import run
+from hanok.cli import execute as run
 from hanok.core.errors import UsageError
 from hanok.model.model import Model
 from hanok.recipes.positions import PositionsConfig, figures, read, rescaled, verdicts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hanok.cli import run
+from hanok.cli import execute as run
 
 from .conftest import Maker
 

@@ -75,10 +75,10 @@ def build() -> cyclopts.App:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code that the outcome has."""
-    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+    sys.exit(execute(list(sys.argv[1:] if argv is None else argv)))
 
 
-def run(argv: list[str]) -> int:
+def execute(argv: list[str]) -> int:
     """Run one command and return its exit code; people see messages, never a traceback of ours."""
     try:
         build()(normalise(argv), exit_on_error=False, print_error=False)
