@@ -30,7 +30,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
-    script = "import sys; from hanok.cli import execute; execute(['--help']); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    script = "import sys; from hanok.cli import execute; execute(['--help'])"
+    script += "; print('torch' in sys.modules, 'numpy' in sys.modules)"
     best, out = float("inf"), ""
     for _ in range(5):
         started = time.perf_counter()
