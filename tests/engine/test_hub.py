@@ -226,6 +226,7 @@ def test_models_by_name_and_revision(stocked: Hub, start: Any, chatty: LLM, buil
     assert unreachable[0] == plain and "cannot be reached" in unreachable[1]["error"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_goes_on_where_it_stopped(hub: Hub, start: Any, build: Any, tmp_path: Path) -> None:
     """A killed process leaves nothing that passes for a model; a broken connection goes on behind what it brought.
 

@@ -22,6 +22,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "transformer": {"name": "transformer", "heads": 4},
 }
 
+pytestmark = pytest.mark.slow
+
 
 def draw(count: int, length: int, symbols: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return random sources (count, length) and what a decoder reads while it writes them out again."""

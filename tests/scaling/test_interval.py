@@ -49,6 +49,7 @@ def test_ninety_percent_means_ninety_percent(law, noise):
     assert coverage(law, 60, noise, honest) >= 0.8  # binomial s.e. 0.04
 
 
+@pytest.mark.slow
 def test_coverage_in_short_and_a_control_that_fails():
     assert coverage("chinchilla", 16, 0.005, partial(honest, samples=24)) >= 0.8
     assert coverage("chinchilla", 16, 0.005, plug_in) < 0.7

@@ -38,4 +38,5 @@ def pretrain(
 
     files, changes = split_data(data, overrides)
     settings = Settings(changes, config, output_dir, resume, quiet, json)
-    run_verb(PRETRAIN, {"tokens": prepare(files, settings)}, settings)
+    chosen = PRETRAIN.config.from_yaml(config, *changes)  # a wrong setting is said before data is prepared
+    run_verb(PRETRAIN, {"tokens": prepare(files, settings)}, settings, config=chosen)
