@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,39 @@ def threads() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., list[Any]]:
+    """Return serve(model, tokens, pool, seed, chunks, slots=None): each sequence's logits, read through pages.
+
+    Sequences are fed in random chunks, several in a step, with the pool checked after each; `slots` may be prepared.
+    """
+    import torch
+
+    from hanok.engine.layout import Row
+    from hanok.engine.paged import Paged
+
+    def feed(model: Any, tokens: Any, pool: Any, seed: int, chunks: tuple[int, ...], slots: Any = None) -> list[Any]:
+        rng = random.Random(seed)
+        slots = [pool.open() for _ in tokens] if slots is None else slots
+        parts: list[list[Any]] = [[] for _ in tokens]
+        while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
+            rows: dict[int, Row] = {}
+            for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
+                if slot.length < len(ids) and rng.random() < 0.8:
+                    count = min(len(ids) - slot.length, rng.choice(chunks))
+                    rows[i] = Row(slot, slot.length, count)
+                    pool.append(slot, count)
+            if rows:
+                step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
+                logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
+                for i, part in zip(rows, logits, strict=True):
+                    parts[i].append(part)
+            pool.check()
+        return [torch.cat(part) for part in parts]
+
+    return feed
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ MIXERS: dict[str, list[dict[str, Any]]] = {
 }
 STACKS = [(case, mixers) for cases in CASES.values() for case in cases for mixers in MIXERS]
 LENGTHS, SOURCES = (5, 37, 1, 40), (9, 1, 33, 65)
+Serve = Callable[..., list[Tensor]]
 CHUNKS = [(1,), (1, 2, 17, 33)]
 
 
@@ -141,36 +142,20 @@ def test_exact_bits_do_not_depend_on_the_batch(case: dict[str, Any], mixers: str
             assert torch.equal(model(x[part, :length], source=source[part]), whole[part, :length])
 
 
-def serve(
-    model: Model, tokens: list[Tensor], sources: list[Tensor], pool: Pool, chunks: tuple[int, ...]
-) -> list[Tensor]:
-    """Feed sequences in random chunks, several per step, and return each one's logits."""
-    rng = random.Random(4)
-    slots = [pool.open() for _ in tokens]
+def reading(model: Model, sources: list[Tensor], pool: Pool) -> list[Slot]:
+    """Return a fresh sequence for each source, with the source read."""
+    slots = [pool.open() for _ in sources]
     for slot, source in zip(slots, sources, strict=True):
         slot.source = Read(model.encode(source[None]).states)
-    parts: list[list[Tensor]] = [[] for _ in tokens]
-    while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
-        rows: dict[int, Row] = {}
-        for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
-            if slot.length < len(ids) and rng.random() < 0.8:
-                n = min(len(ids) - slot.length, rng.choice(chunks))
-                rows[i] = Row(slot, slot.length, n)
-                pool.append(slot, n)
-        if rows:
-            step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
-            logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
-            for i, part in zip(rows, logits, strict=True):
-                parts[i].append(part)
-    return [torch.cat(part) for part in parts]
+    return slots
 
 
 @pytest.mark.parametrize(("case", "mixers"), STACKS, ids=name)
 @torch.no_grad()
-def test_chunks_and_decode_equal_whole_sequences(case: dict[str, Any], mixers: str) -> None:
+def test_chunks_and_decode_equal_whole_sequences(case: dict[str, Any], mixers: str, serve: Serve) -> None:
     model, tokens, sources = build(case, mixers), draw(LENGTHS, 2), draw(SOURCES, 3)
     pool = Pool(model.memory(), 60, page_size=7, dtype=torch.float64, order="shuffled", seed=1)
-    got = serve(model, tokens, sources, pool, (1, 1, 2, 7, 33))
+    got = serve(model, tokens, pool, 4, (1, 1, 2, 7, 33), reading(model, sources, pool))
     for ids, source, logits in zip(tokens, sources, got, strict=True):
         torch.testing.assert_close(logits, model(ids[None], source=source[None])[0], rtol=1e-10, atol=1e-10)
 
@@ -178,13 +163,13 @@ def test_chunks_and_decode_equal_whole_sequences(case: dict[str, Any], mixers: s
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("case", "mixers"), STACKS, ids=name)
 @torch.no_grad()
-def test_exact_numerics_are_bitwise_equal(case: dict[str, Any], mixers: str, dtype: torch.dtype) -> None:
+def test_exact_numerics_are_bitwise_equal(case: dict[str, Any], mixers: str, dtype: torch.dtype, serve: Serve) -> None:
     model, tokens, sources = build(case, mixers, dtype), draw(LENGTHS, 2), draw(SOURCES, 3)
     with numerics("exact"):
         want = [model(ids[None], source=source[None])[0] for ids, source in zip(tokens, sources, strict=True)]
         for seed, chunks in enumerate(CHUNKS):
             pool = Pool(model.memory(), 40, dtype=dtype, order="shuffled", seed=seed)
-            got = serve(model, tokens, sources, pool, chunks)
+            got = serve(model, tokens, pool, 4, chunks, reading(model, sources, pool))
             assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 

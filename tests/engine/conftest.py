@@ -24,11 +24,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def build() -> Callable[..., LLM]:
     """Return a function (kind, dtype) -> LLM without tokenizer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from hanok.nn.context import Dense, PerToken
 from hanok.ops.numerics import numerics
 
 LENGTHS = (5, 37, 120, 1, 64, 99)
+Serve = Callable[..., list[Tensor]]
 Build = Callable[..., LLM]
 
 
@@ -29,31 +29,10 @@ def sequences(vocab: int) -> list[Tensor]:
     return [torch.randint(0, vocab, (n,), generator=generator) for n in LENGTHS]
 
 
-def serve(model: Model, tokens: list[Tensor], pool: Pool, seed: int, chunks: tuple[int, ...]) -> list[Tensor]:
-    """Feed sequences in random chunks, several per step, and return each one's logits."""
-    rng = random.Random(seed)
-    slots = [pool.open() for _ in tokens]
-    parts: list[list[Tensor]] = [[] for _ in tokens]
-    while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
-        rows: dict[int, Row] = {}
-        for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
-            if slot.length < len(ids) and rng.random() < 0.8:
-                count = min(len(ids) - slot.length, rng.choice(chunks))
-                rows[i] = Row(slot, slot.length, count)
-                pool.append(slot, count)
-        if rows:
-            step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
-            logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
-            for i, part in zip(rows, logits, strict=True):
-                parts[i].append(part)
-        pool.check()
-    return [torch.cat(part) for part in parts]
-
-
 @pytest.mark.parametrize("options", [{}, {"order": "shuffled"}, {"order": "shuffled", "page_size": 7}], ids=str)
 @pytest.mark.parametrize("kind", ["gqa", "window", "rglru", "hybrid"])
 @torch.no_grad()
-def test_float64_dense_equals_chunks_and_decode(build: Build, kind: str, options: dict[str, Any]) -> None:
+def test_float64_dense_equals_chunks_and_decode(build: Build, kind: str, options: dict[str, Any], serve: Serve) -> None:
     model = build(kind).model
     tokens = sequences(model.config.vocab)
     pool = Pool(model.memory(), 120, dtype=torch.float64, **options)
@@ -76,7 +55,9 @@ SHAPES = [(4, 4, 8, None), (4, 2, 6, 19), (6, 2, 10, None), (5, 1, 7, 33), (17, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @torch.no_grad()
-def test_exact_attention_is_bitwise_equal(shape: tuple[int, int, int, int | None], dtype: torch.dtype) -> None:
+def test_exact_attention_is_bitwise_equal(
+    shape: tuple[int, int, int, int | None], dtype: torch.dtype, serve: Serve
+) -> None:
     model = Model(config(*shape)).to(dtype)
     tokens = sequences(61)
     with numerics("exact"):
@@ -90,7 +71,7 @@ def test_exact_attention_is_bitwise_equal(shape: tuple[int, int, int, int | None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", ["rglru", "hybrid"])
 @torch.no_grad()
-def test_exact_recurrence_is_bitwise_equal(build: Build, kind: str, dtype: torch.dtype) -> None:
+def test_exact_recurrence_is_bitwise_equal(build: Build, kind: str, dtype: torch.dtype, serve: Serve) -> None:
     model = build(kind, dtype, dim=40).model
     tokens = sequences(model.config.vocab)
     with numerics("exact"):
@@ -102,7 +83,7 @@ def test_exact_recurrence_is_bitwise_equal(build: Build, kind: str, dtype: torch
 
 
 @torch.no_grad()
-def test_fast_numerics_do_differ() -> None:
+def test_fast_numerics_do_differ(serve: Serve) -> None:
     """Control arm: without exact numerics the same comparison sees the batch in the bits."""
     model = Model(config(*SHAPES[0]))
     tokens = sequences(61)
@@ -112,7 +93,7 @@ def test_fast_numerics_do_differ() -> None:
 
 
 @torch.no_grad()
-def test_exact_needs_whole_blocks() -> None:
+def test_exact_needs_whole_blocks(serve: Serve) -> None:
     model = Model(config(*SHAPES[0]))
     with numerics("exact"), pytest.raises(UsageError, match="multiple of 32"):
         serve(model, sequences(61), Pool(model.memory(), 200, page_size=8), 1, (7,))
@@ -165,7 +146,7 @@ def test_bytes_are_what_memory_declares(build: Build) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"order": "shuffled"}], ids=str)
 @torch.no_grad()
-def test_long_contexts(build: Build, options: dict[str, Any]) -> None:
+def test_long_contexts(build: Build, options: dict[str, Any], serve: Serve) -> None:
     """Beyond a thousand keys other kernels take over, and gathered batches are split."""
     model = build("gqa", context=4096).model
     tokens = [torch.randint(0, 97, (n,)) for n in (1500, 1301, 40)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,8 @@ MIXERS: list[dict[str, Any]] = [
 FFN = [MIXERS[0], {"kind": "rglru"}]
 CASES = [(mixer, "block") for mixer in MIXERS] + [(mixer, "ffn") for mixer in FFN]
 LENGTHS = (5, 37, 1, 70)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+CHUNKS = (1, 1, 2, 7, 33)
+Serve = Callable[..., list[Tensor]]
 
 
 def config(mixer: dict[str, Any], over: str = "block", choice: str = "topk", **block: Any) -> ModelConfig:
@@ -109,45 +105,26 @@ def sequences() -> list[Tensor]:
     return [torch.randint(0, 31, (n,), generator=generator) for n in LENGTHS]
 
 
-def serve(model: Model, tokens: list[Tensor], pool: Pool, seed: int) -> list[Tensor]:
-    """Feed sequences in random chunks, several per step, and return each one's logits."""
-    rng = random.Random(seed)
-    slots, parts = [pool.open() for _ in tokens], [[] for _ in tokens]
-    while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
-        rows: dict[int, Row] = {}
-        for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
-            if slot.length < len(ids) and rng.random() < 0.8:
-                n = min(len(ids) - slot.length, rng.choice((1, 1, 2, 7, 33)))
-                rows[i] = Row(slot, slot.length, n)
-                pool.append(slot, n)
-        if rows:
-            step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
-            logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
-            for i, part in zip(rows, logits, strict=True):
-                parts[i].append(part)
-    return [torch.cat(part) for part in parts]
-
-
 @pytest.mark.parametrize(("mixer", "over"), CASES, ids=str)
 @torch.no_grad()
-def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], over: str) -> None:
+def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], over: str, serve: Serve) -> None:
     model, tokens = build(mixer, over, "threshold"), sequences()
     shares = share_of(model, tokens[3][None])
     assert all(0.05 < share < 0.95 for share in shares), "a test in which all or none pass would show nothing"
     pool = Pool(model.memory(), 90, page_size=7, dtype=torch.float64, order="shuffled", seed=1)
-    for ids, got in zip(tokens, serve(model, tokens, pool, 1), strict=True):
+    for ids, got in zip(tokens, serve(model, tokens, pool, 1, CHUNKS), strict=True):
         torch.testing.assert_close(got, model(ids[None])[0], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("mixer", "over"), CASES, ids=str)
 @torch.no_grad()
-def test_exact_numerics_are_bitwise_equal(mixer: dict[str, Any], over: str, dtype: torch.dtype) -> None:
+def test_exact_numerics_are_bitwise_equal(mixer: dict[str, Any], over: str, dtype: torch.dtype, serve: Serve) -> None:
     model, tokens = build(mixer, over, "threshold", dtype), sequences()
     with numerics("exact"):
         want = [model(ids[None])[0] for ids in tokens]
         pool = Pool(model.memory(), 40, dtype=dtype, order="shuffled", seed=2)
-        assert all(torch.equal(a, b) for a, b in zip(serve(model, tokens, pool, 3), want, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(serve(model, tokens, pool, 3, CHUNKS), want, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from torch import Tensor
 
 from hanok.core.errors import UsageError
 from hanok.engine.engine import Engine
-from hanok.engine.layout import Row
 from hanok.engine.local import LLM
-from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool
 from hanok.engine.request import Request
 from hanok.model.config import ModelConfig
@@ -37,12 +35,8 @@ MIXERS: list[dict[str, Any]] = [
     {"kind": "rglru"},
 ]
 LENGTHS = (5, 37, 1, 70)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+CHUNKS = (1, 1, 2, 7, 33)
+Serve = Callable[..., list[Tensor]]
 
 
 def build(mixer: dict[str, Any] | None = None, dtype: torch.dtype = torch.float64, **more: Any) -> Model:
@@ -102,29 +96,10 @@ def test_equals_the_rule_written_out() -> None:
     torch.testing.assert_close(got, torch.cat(want, 1), rtol=1e-10, atol=1e-10)
 
 
-def serve(model: Model, tokens: list[Tensor], pool: Pool, seed: int) -> list[Tensor]:
-    """Feed sequences in random chunks, several per step, and return each one's logits."""
-    rng = random.Random(seed)
-    slots, parts = [pool.open() for _ in tokens], [[] for _ in tokens]
-    while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
-        rows: dict[int, Row] = {}
-        for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
-            if slot.length < len(ids) and rng.random() < 0.8:
-                n = min(len(ids) - slot.length, rng.choice((1, 1, 2, 7, 33)))
-                rows[i] = Row(slot, slot.length, n)
-                pool.append(slot, n)
-        if rows:
-            step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
-            logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
-            for i, part in zip(rows, logits, strict=True):
-                parts[i].append(part)
-    return [torch.cat(part) for part in parts]
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("mixer", MIXERS, ids=str)
 @torch.no_grad()
-def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], dtype: torch.dtype) -> None:
+def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], dtype: torch.dtype, serve: Serve) -> None:
     """Close in float64, and equal to the last bit in exact numerics, keys of tokens that left included."""
     model = build(mixer, dtype)
     early, tokens = EarlyExit(model, plan(model)), [torch.randint(0, 31, (n,)) for n in LENGTHS]
@@ -132,12 +107,12 @@ def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], dtype: tor
     assert min(early.used[layer] for layer in (1, 3, 4)) > 2, early.used
     if dtype == torch.float64:
         pool = Pool(model.memory(), 90, page_size=7, dtype=dtype, order="shuffled", seed=1)
-        for ids, got in zip(tokens, serve(early, tokens, pool, 1), strict=True):
+        for ids, got in zip(tokens, serve(early, tokens, pool, 1, CHUNKS), strict=True):
             torch.testing.assert_close(got, early(ids[None])[0], rtol=1e-10, atol=1e-10)
     with numerics("exact"):
         want = [early(ids[None])[0] for ids in tokens]
         pool = Pool(model.memory(), 40, dtype=dtype, order="shuffled", seed=2)
-        assert all(torch.equal(a, b) for a, b in zip(serve(early, tokens, pool, 3), want, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(serve(early, tokens, pool, 3, CHUNKS), want, strict=True))
 
 
 @torch.no_grad()

@@ -52,12 +52,6 @@ V3 = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 def build(depth: int = 2, dtype: torch.dtype = torch.float64, **mixer: Any) -> Model:
     block = {"mixer": {"kind": "gqa", "heads": 4, **mixer}, "ffn": {"kind": "swiglu", "hidden": 40}}
     config = {"vocab": 31, "dim": 32, "depth": 2, "layers": {"block": block}, "mtp": {"depth": depth}}

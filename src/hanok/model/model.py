@@ -79,7 +79,7 @@ class Model(nn.Module):
         if self.config.head.scale != 1.0:
             logits = logits * self.config.head.scale
         cap = self.config.head.softcap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return logits if cap is None else cap * elementwise(torch.tanh, logits / cap)
 
     def ahead(self, hidden: Tensor, following: Tensor, ctx: Context, *, depth: int = 1) -> Tensor:
         """Return states (B,T,dim) that predict one token further than `hidden`, given the tokens in between.

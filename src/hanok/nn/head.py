@@ -11,14 +11,13 @@ from hanok.core.config import Config, optional_spec
 from hanok.nn.linear import Linear
 from hanok.nn.norm import NORMS
 from hanok.ops.activation import ACTIVATIONS, Activation
-from hanok.ops.numerics import elementwise
 
 
 class TransformConfig(Config):
     """A linear layer before the head: to `width` (default: the model's), then `activation`, then `norm`."""
 
     width: int | None = pydantic.Field(default=None, gt=0)
-    activation: Activation | Literal["none"] = "none"
+    activation: Activation | Literal["tanh", "none"] = "none"
     norm: optional_spec(NORMS) = None  # type: ignore[valid-type]
     bias: Literal["none", "all"] = "all"
 
@@ -44,6 +43,6 @@ class Transform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dense(x)
-        y = y if self.activation is None else elementwise(self.activation, y)
+        y = y if self.activation is None else self.activation(y)
         out: Tensor = y if self.norm is None else self.norm(y)
         return out

@@ -17,13 +17,12 @@ from hanok.compress.stages import QUANTIZE, QuantizeConfig
 from hanok.core.artifact import Artifact
 from hanok.core.config import Config
 from hanok.core.device import cpu_count
-from hanok.core.log import Log
-from hanok.core.stage import Stage, run_stage
 from hanok.eval.stages import EvalConfig, stage_for
 from hanok.recipes.focus import FOCUS, FocusConfig
 from hanok.recipes.lines import summary
 from hanok.recipes.plan import BATCH, GROUP, LENGTH, PLAN, PROMPTS, VOCAB, Plan, PlanConfig
 from hanok.recipes.smoke import SMOKE, SmokeConfig
+from hanok.recipes.steps import Steps
 from hanok.report.write import write_report
 from hanok.scaling.ladder import LadderConfig
 from hanok.scaling.stages import LADDER
@@ -60,26 +59,15 @@ class QuickstartConfig(Config):
     seed: int = 0
 
 
-class Life:
-    """The run so far: its folder, its voice, and the artifacts by the name of their step."""
+class Life(Steps):
+    """The steps of one model's life."""
 
     def __init__(self, config: QuickstartConfig, root: Path, *, fresh: bool, quiet: bool) -> None:
-        self.config, self.root = config, root
-        self.log = Log(quiet=quiet)
-        self.resume: Literal["false", "auto"] = "false" if fresh else "auto"
-        self.made: dict[str, Artifact] = {}
+        super().__init__(root, fresh=fresh, quiet=quiet)
+        self.config = config
 
-    def step(self, name: str, stage: Stage, config: Config, **inputs: Path) -> Artifact:
-        """Run one step, or take what is there, and say its figures."""
-        started, before = time.monotonic(), set(self.root.glob(f"{name}-*"))
-        artifact = run_stage(stage, config, inputs, self.root, log=self.log, resume=self.resume, name=name)
-        self.made[name] = artifact
-        text = summary(name, artifact)
-        if artifact.path in before:
-            self.log.info(f"✓ {name} (there already: {artifact.path.name}) {text}")
-        else:
-            self.log.done(name, time.monotonic() - started, text)
-        return artifact
+    def said(self, name: str, artifact: Artifact) -> str:
+        return summary(name, artifact)
 
     def path(self, name: str) -> Path:
         """Return the folder of a step that is done."""

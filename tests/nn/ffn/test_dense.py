@@ -16,7 +16,7 @@ from transformers.models.t5.modeling_t5 import T5DenseActDense, T5DenseGatedActD
 
 from hanok.core.config import digest
 from hanok.nn.ffn import FFNS
-from hanok.nn.ffn.activation import ACTIVATIONS
+from hanok.ops.activation import ACTIVATIONS
 from hanok.ops.numerics import numerics
 
 THEIRS = {
@@ -26,6 +26,7 @@ THEIRS = {
     "gelu": "gelu",
     "gelu_tanh": "gelu_pytorch_tanh",
     "gelu_quick": "quick_gelu",
+    "tanh": "tanh",
 }
 
 

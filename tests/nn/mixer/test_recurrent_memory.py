@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hanok.ops.numerics import numerics
 KINDS = ("rnn", "lstm", "gru", "linear_attention", "retention", "rwkv_time", "rwkv_channel")
 CASES = Path(__file__).parents[2] / "conformance" / "cases"
 LENGTHS = (5, 37, 90, 1, 64, 75)
+Serve = Callable[..., list[Tensor]]
 
 
 ALL: list[dict[str, Any]] = [
@@ -36,26 +37,6 @@ def build(mixer: dict[str, Any], dtype: torch.dtype, dim: int = 32) -> Model:
     return Model(ModelConfig.parse(config), seed=2).to(dtype)
 
 
-def serve(model: Model, tokens: list[Tensor], pool: Pool, seed: int, chunks: tuple[int, ...]) -> list[Tensor]:
-    """Feed sequences in random chunks, several per step, and return each one's logits."""
-    rng = random.Random(seed)
-    slots = [pool.open() for _ in tokens]
-    parts: list[list[Tensor]] = [[] for _ in tokens]
-    while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
-        rows: dict[int, Row] = {}
-        for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
-            if slot.length < len(ids) and rng.random() < 0.8:
-                count = min(len(ids) - slot.length, rng.choice(chunks))
-                rows[i] = Row(slot, slot.length, count)
-                pool.append(slot, count)
-        if rows:
-            step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
-            logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
-            for i, part in zip(rows, logits, strict=True):
-                parts[i].append(part)
-    return [torch.cat(part) for part in parts]
-
-
 def sequences() -> list[Tensor]:
     generator = torch.Generator().manual_seed(5)
     return [torch.randint(0, 61, (n,), generator=generator) for n in LENGTHS]
@@ -63,7 +44,7 @@ def sequences() -> list[Tensor]:
 
 @pytest.mark.parametrize("mixer", ALL, ids=str)
 @torch.no_grad()
-def test_float64_dense_equals_chunks_and_decode(mixer: dict[str, Any]) -> None:
+def test_float64_dense_equals_chunks_and_decode(mixer: dict[str, Any], serve: Serve) -> None:
     model, tokens = build(mixer, torch.float64), sequences()
     pool = Pool(model.memory(), 40, dtype=torch.float64)
     for ids, got in zip(tokens, serve(model, tokens, pool, 1, (1, 1, 2, 7, 33, 64)), strict=True):
@@ -73,7 +54,7 @@ def test_float64_dense_equals_chunks_and_decode(mixer: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("mixer", ALL, ids=str)
 @torch.no_grad()
-def test_exact_numerics_are_bitwise_equal(mixer: dict[str, Any], dtype: torch.dtype) -> None:
+def test_exact_numerics_are_bitwise_equal(mixer: dict[str, Any], dtype: torch.dtype, serve: Serve) -> None:
     model, tokens = build(mixer, dtype), sequences()
     with numerics("exact"):
         want = [model(ids[None])[0] for ids in tokens]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from hanok.model.model import Model
 from hanok.ops.numerics import numerics
 
 LENGTHS = (5, 37, 130, 1, 64)
+Serve = Callable[..., list[Tensor]]
 MIXERS: dict[str, dict[str, Any]] = {
     "mamba": {"kind": "mamba", "state": 5},
     "jamba": {"kind": "mamba", "state": 16, "norm": "rmsnorm", "bias": "all"},
@@ -45,28 +46,9 @@ def sequences() -> list[Tensor]:
     return [torch.randint(0, 61, (n,), generator=generator) for n in LENGTHS]
 
 
-def serve(model: Model, tokens: list[Tensor], pool: Pool, seed: int, chunks: tuple[int, ...]) -> list[Tensor]:
-    """Feed sequences in random chunks, several per step, and return each one's logits."""
-    rng, slots = random.Random(seed), [pool.open() for _ in tokens]
-    parts: list[list[Tensor]] = [[] for _ in tokens]
-    while any(slot.length < len(ids) for slot, ids in zip(slots, tokens, strict=True)):
-        rows: dict[int, Row] = {}
-        for i, (slot, ids) in enumerate(zip(slots, tokens, strict=True)):
-            if slot.length < len(ids) and rng.random() < 0.8:
-                count = min(len(ids) - slot.length, rng.choice(chunks))
-                rows[i] = Row(slot, slot.length, count)
-                pool.append(slot, count)
-        if rows:
-            step = torch.cat([tokens[i][row.start : row.start + row.length] for i, row in rows.items()])[None]
-            logits = model(step, Paged(pool, list(rows.values())))[0].split([row.length for row in rows.values()])
-            for i, part in zip(rows, logits, strict=True):
-                parts[i].append(part)
-    return [torch.cat(part) for part in parts]
-
-
 @pytest.mark.parametrize("kind", MIXERS)
 @torch.no_grad()
-def test_float64_dense_equals_chunks_and_decode(kind: str) -> None:
+def test_float64_dense_equals_chunks_and_decode(kind: str, serve: Serve) -> None:
     model, tokens = build(kind), sequences()
     pool = Pool(model.memory(), 60, dtype=torch.float64, order="shuffled")
     for ids, got in zip(tokens, serve(model, tokens, pool, 1, (1, 1, 2, 7, 33, 70)), strict=True):
@@ -76,7 +58,7 @@ def test_float64_dense_equals_chunks_and_decode(kind: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", MIXERS)
 @torch.no_grad()
-def test_exact_bits_are_equal(kind: str, dtype: torch.dtype) -> None:
+def test_exact_bits_are_equal(kind: str, dtype: torch.dtype, serve: Serve) -> None:
     model, tokens = build(kind, dtype, dim=40), sequences()
     with numerics("exact"):
         want = [model(ids[None])[0] for ids in tokens]

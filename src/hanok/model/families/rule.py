@@ -89,16 +89,13 @@ class Columns:
 
 
 class Interleaved:
-    """Their rows go group by group: in each of `groups`, a share of every one of ours (query heads, key, value)."""
+    """Their rows go group by group: in each of `groups`, a share of every one of ours (query heads, key, value).
+
+    How many groups there are stands in a config of ours, at this path: `bind` makes the operation.
+    """
 
     def __init__(self, groups: str) -> None:
-        self.groups = groups  # where our config holds their number
-
-    def split(self, theirs: Tensor, shapes: Shapes) -> Sequence[Tensor]:
-        raise NotImplementedError("bound to a config first")
-
-    def join(self, ours: Sequence[Tensor]) -> Tensor:
-        raise NotImplementedError("bound to a config first")
+        self.groups = groups
 
     def bind(self, groups: int) -> Op:
         """Return the operation for a number of groups."""

@@ -92,9 +92,10 @@ class Family:
     def write_config(self, config: ModelConfig) -> Json | None:
         """Return their config.json, or None where this family cannot say what the config says."""
         theirs: Json = {"model_type": self.model_type, "architectures": [self.architecture]}
+        ours = config.to_dict()
         try:
             for row in self.config:
-                row.write(config.to_dict(), theirs)
+                row.write(ours, theirs)
             again = self.read_config(theirs)
         except (KeyError, TypeError, UsageError):
             return None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from hanok.core.errors import suggest
 from hanok.model.config import ModelConfig
@@ -47,14 +46,16 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
         vocabulary, note = read_vocabulary(file, config.vocab)
         ids = read_ids(file, config.vocab)
         count = heads(config)
-        tensors: dict[str, Tensor] = {}
-        for name, ours in placed.items():
-            tensor = file.read(name, dtype)
-            if architecture.pairs == "interleaved":
-                tensor = reorder(tensor, name=ours, heads=count, to="halves")
-            tensors[ours] = tensor
-    model.load_state_dict(tensors, strict=False, assign=True)
-    model.tie()
+        # All memory first: what is made of one tensor then leaves no holes between those that stay.
+        model.to(dtype).to_empty(device="cpu")
+        model.tie()
+        ours = stored(model)
+        with torch.no_grad():
+            for name, target in placed.items():
+                tensor = file.read(name, dtype)
+                if architecture.pairs == "interleaved":
+                    tensor = reorder(tensor, name=target, heads=count, to="halves")
+                ours[target].copy_(tensor)
     return Loaded(model, ids, vocabulary, note)
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hanok.nn.experts import Product
 from hanok.nn.ffn import FFNS
-from hanok.nn.ffn.activation import ACTIVATIONS, Activation
 from hanok.nn.ffn.base import Dense, DenseConfig, Make
 from hanok.nn.linear import Linear
+from hanok.ops.activation import ACTIVATIONS, Activation
 
 
 @FFNS.register("mlp", paper="Vaswani et al. 2017, arXiv 1706.03762")

@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from hanok.nn.ffn import FFNS
-from hanok.nn.ffn.activation import silu
 from hanok.nn.ffn.base import Gated, GatedConfig
+from hanok.ops.activation import silu
 
 
 @FFNS.register("swiglu", paper="Shazeer 2020, arXiv 2002.05202")

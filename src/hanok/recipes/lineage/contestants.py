@@ -14,7 +14,6 @@ PAST: Era = "before attention"
 PAIR: Era = "encoder and decoder"
 ALONE: Era = "decoder only"
 STATES: Era = "states and hybrids"
-ERAS = (PAST, PAIR, ALONE, STATES)
 
 # Dials that give about 0.8 million weights beside the embedding (of a mixture: that a token visits), and small
 # models of the same kind for the probes.
@@ -26,7 +25,7 @@ PROBE = {"dim": 64, "depth": 2}
 class Contestant:
     """One kind of model; `reads` says whether it sees the past as its own prefix or through an encoder.
 
-    The learning rate of each is the best of a small sweep; all use AdamW with the same schedule.
+    Learning rates come from small sweeps for some and by analogy for the others; all use AdamW with the same schedule.
     """
 
     name: str

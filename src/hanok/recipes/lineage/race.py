@@ -13,8 +13,6 @@ from hanok.core.artifact import Artifact
 from hanok.core.config import Config
 from hanok.core.device import cpu_count
 from hanok.core.errors import UsageError
-from hanok.core.log import Log
-from hanok.core.stage import Stage, run_stage
 from hanok.recipes.lineage.contestants import NGRAM, Contestant, choose
 from hanok.recipes.lineage.learn import COUNT, LEARN, WINDOW, CountConfig, LearnConfig
 from hanok.recipes.lineage.probe import COUNT_PROBE, PROBE, CountProbeConfig, ProbeConfig
@@ -22,6 +20,7 @@ from hanok.recipes.lineage.reach import CELLS, ReachConfig, reach_stage
 from hanok.recipes.lineage.results import collect, write_results
 from hanok.recipes.lineage.schedule import ROWS, SCHEDULE, Schedule, ScheduleConfig
 from hanok.recipes.lineage.task import BATCH, CONTEXT, PROBES, VOCAB
+from hanok.recipes.steps import Steps
 from hanok.text.data.prepare import DataConfig
 from hanok.text.stages import DATA
 from hanok.train.allocator import keep_freed_memory
@@ -50,24 +49,15 @@ class LineageConfig(Config):
         return self
 
 
-class Race:
-    """The run so far: its folder, its voice, and the artifacts by the name of their step."""
+class Race(Steps):
+    """The steps of all contestants."""
 
     def __init__(self, config: LineageConfig, root: Path, *, fresh: bool = False, quiet: bool = False) -> None:
-        self.config, self.root, self.log = config, root, Log(quiet=quiet)
-        self.resume: Literal["false", "auto"] = "false" if fresh else "auto"
-        self.made: dict[str, Artifact] = {}
+        super().__init__(root, fresh=fresh, quiet=quiet)
+        self.config = config
 
-    def step(self, name: str, stage: Stage, config: Config, **inputs: Path) -> Artifact:
-        """Run one step, or take what is there, and say its figures."""
-        started, before = time.monotonic(), set(self.root.glob(f"{name}-*"))
-        artifact = run_stage(stage, config, inputs, self.root, log=self.log, resume=self.resume, name=name)
-        self.made[name] = artifact
-        if artifact.path in before:
-            self.log.info(f"✓ {name} (there already) {said(artifact.metrics)}")
-        else:
-            self.log.done(name, time.monotonic() - started, said(artifact.metrics))
-        return artifact
+    def said(self, name: str, artifact: Artifact) -> str:
+        return said(artifact.metrics)
 
     def run(self) -> Json:
         """Run everything and write results.json, table.md and a CSV of every figure; return the results."""

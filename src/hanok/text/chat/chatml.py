@@ -64,5 +64,8 @@ class ChatML(ChatSpec):
 
 def _special(tokenizer: Tokenizer, name: str) -> int:
     if name not in tokenizer.specials:
-        raise UsageError(f"the chat format chatml needs the special token {name}, which this tokenizer lacks")
+        raise UsageError(
+            f"the chat format chatml needs the special token {name}, which this tokenizer lacks: "
+            "add it to the added_tokens of tokenizer.json"
+        )
     return tokenizer.specials[name]
