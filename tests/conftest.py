@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name != "end_to_end")  # the longest file begins first
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: run ./test --slow")

@@ -63,7 +63,7 @@ def train(
         while state.step < state.steps and signals.received is None:
             started = time.perf_counter()
             factor = schedule(state.step, state.steps)
-            record = update(state, objective, config, factor)
+            record = update(state, objective, config, factor, hooks)
             elapsed = time.perf_counter() - started
             state.step += 1
             state.seconds += elapsed
@@ -87,19 +87,22 @@ def train(
     return record
 
 
-def update(state: TrainState, objective: Objective, config: LoopConfig, factor: float) -> Record:
-    """Take one step over `accumulate` micro-batches, or skip it, and return its figures."""
+def update(
+    state: TrainState, objective: Objective, config: LoopConfig, factor: float, hooks: Sequence[Hook] = ()
+) -> Record:
+    """Take one step over `accumulate` micro-batches, or skip it (`hooks` are told), and return its figures."""
     device = state.optimizer.parameters[0].device
     batches = [state.source.next_batch().to(device) for _ in range(config.accumulate)]
     figures = accumulate(state, objective, batches, config)
-    grads = [p.grad for p in state.optimizer.parameters if p.grad is not None]
-    figures["grad_norm"] = torch.nn.utils.get_total_norm(grads)
+    figures["grad_norm"] = state.ranks.norm(state.optimizer.parameters)
     # The only wait for the device in a step.
     values = torch.stack([value.to(torch.float64) for value in figures.values()]).tolist()
     record: Record = dict(zip(figures, values, strict=True))
-    tokens = sum(batch.tokens.numel() for batch in batches)
+    tokens = sum(batch.tokens.numel() for batch in batches) * state.ranks.size
     state.num_tokens += tokens
     if refused := _refuse(state, record, config):
+        for hook in hooks:
+            hook.skipped(state, batches, record)
         _skip(state, refused, config)
     else:
         norm = record["grad_norm"]
@@ -116,17 +119,17 @@ def update(state: TrainState, objective: Objective, config: LoopConfig, factor: 
 def accumulate(
     state: TrainState, objective: Objective, batches: Sequence[Batch], config: LoopConfig
 ) -> dict[str, Tensor]:
-    """Add up the gradient of the mean over all micro-batches; return the figures of the whole as tensors.
+    """Add up the gradient of the mean over all micro-batches of all ranks; return the figures of the whole as tensors.
 
     Figures are means weighted like the loss; names that end in max or min are that instead.
     """
     counts = torch.stack([objective.count(batch) for batch in batches])
-    shares = counts / counts.sum()  # not a number, and so refused, where no token carries weight
+    shares = counts / state.ranks.sum(counts.sum())  # not a number, and so refused, where no token carries weight
     figures: dict[str, Tensor] = {}
     for batch, share in zip(batches, shares, strict=True):
         # Entered anew for each forward: autocast keeps the weights that it has cast until it ends.
         with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.compute == "bfloat16"):
-            loss, metrics = objective(state.model, batch)  # type: ignore[arg-type]
+            loss, metrics = objective(state.policy, batch)
         (loss * share).backward()
         for name, value in {"loss": loss.detach(), **metrics}.items():
             if name.endswith("max"):
@@ -135,7 +138,15 @@ def accumulate(
                 figures[name] = torch.minimum(figures.get(name, value), value)
             else:
                 figures[name] = figures.get(name, 0) + value * share
-    return figures
+    if state.ranks.size == 1:
+        return figures
+    return {name: _over_ranks(state, name, value) for name, value in figures.items()}
+
+
+def _over_ranks(state: TrainState, name: str, value: Tensor) -> Tensor:
+    if name.endswith("max"):
+        return state.ranks.maximum(value)
+    return -state.ranks.maximum(-value) if name.endswith("min") else state.ranks.sum(value)
 
 
 def _refuse(state: TrainState, record: Record, config: LoopConfig) -> str:

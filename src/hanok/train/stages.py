@@ -51,6 +51,8 @@ class PretrainConfig(TrainingConfig):
     def _one_model(self) -> Self:
         if self.model is not None and self.dials:
             raise ValueError("dials turn a preset; with a whole model, change it there")
+        if self.model is None:
+            self.architecture(256)  # a wrong name or dial is said before data is prepared
         return self
 
     def architecture(self, vocab: int) -> ModelConfig:

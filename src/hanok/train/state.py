@@ -21,8 +21,10 @@ from hanok.core.errors import UsageError
 from hanok.core.rng import Streams
 from hanok.text.batch import Batch
 from hanok.train.optim.base import Optimizer
+from hanok.train.ranks import ALONE, Ranks
 
 MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
+EXTRA = "extra.safetensors"
 COUNTERS = ("step", "steps", "num_tokens", "seconds", "skipped", "skipped_in_row", "norms")
 
 
@@ -42,11 +44,24 @@ class Source(Protocol):
         ...
 
 
+class Kept(Protocol):
+    """A companion of the run that checkpoints hold too, such as an average of the weights."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the state as tensors by name and JSON-able data."""
+        ...
+
+    def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+        """Go back to a saved state, to the last bit."""
+        ...
+
+
 @dataclass
 class TrainState:
     """A run between two steps; accumulation never spans a checkpoint, so that it needs no state of its own.
 
-    `fingerprint` names the configuration; a checkpoint of another one is refused.
+    `fingerprint` names the configuration; a checkpoint of another one is refused. `forward` is what objectives call
+    where that is not the model itself (a compiled form of it, on the same weights); `extra` are companions by name.
     """
 
     model: nn.Module
@@ -61,6 +76,14 @@ class TrainState:
     skipped: int = 0
     skipped_in_row: int = 0
     norms: list[float] = field(default_factory=list)
+    ranks: Ranks = ALONE
+    forward: Any = None
+    extra: dict[str, Kept] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Any:
+        """Return what objectives call."""
+        return self.model if self.forward is None else self.forward
 
 
 def save_checkpoint(state: TrainState, folder: Path, *, keep: int = 2) -> Path:
@@ -70,16 +93,21 @@ def save_checkpoint(state: TrainState, folder: Path, *, keep: int = 2) -> Path:
     with atomic_directory(path) as work:
         save_file(_weights(state.model), work / MODEL)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, work / OPTIMIZER)
+        extra = {name: kept.state() for name, kept in state.extra.items()}
+        held = {f"{name}/{key}": value for name, (found, _) in extra.items() for key, value in found.items()}
+        save_file({name: tensor.contiguous() for name, tensor in held.items()}, work / EXTRA)
         record = {
             **{name: getattr(state, name) for name in COUNTERS},
             "fingerprint": state.fingerprint,
             "optimizer": optimizer,
+            "extra": {name: data for name, (_, data) in extra.items()},
             "source": state.source.state(),
             "rng": state.rng.state(),
             "torch_rng": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
         }
         (work / STATE).write_text(json.dumps(record), encoding="utf-8")
-        (work / MANIFEST).write_text(_manifest({name: file_sha256(work / name) for name in (MODEL, OPTIMIZER, STATE)}))
+        files = (MODEL, OPTIMIZER, EXTRA, STATE)
+        (work / MANIFEST).write_text(_manifest({name: file_sha256(work / name) for name in files}))
     for old in checkpoints(folder)[: -max(1, keep)]:
         # Out of sight first: a kill while it is being removed must not leave half a checkpoint under its name.
         hidden = old.with_name(f".{old.name}.old")
@@ -151,7 +179,7 @@ def _restore(state: TrainState, path: Path, record: dict[str, Any]) -> None:
     if record["fingerprint"] != state.fingerprint:
         raise UsageError(f"{path} belongs to a run with another configuration; choose another folder")
     try:
-        saved, moments = load_file(path / MODEL), load_file(path / OPTIMIZER)
+        saved, moments, held = (load_file(path / name) for name in (MODEL, OPTIMIZER, EXTRA))
     except SafetensorError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
     weights = _weights(state.model)
@@ -161,6 +189,9 @@ def _restore(state: TrainState, path: Path, record: dict[str, Any]) -> None:
         for name, tensor in weights.items():
             tensor.copy_(saved[name])
     state.optimizer.restore(moments, record["optimizer"])
+    for name, kept in state.extra.items():
+        tensors = {key.removeprefix(f"{name}/"): value for key, value in held.items() if key.startswith(f"{name}/")}
+        kept.restore(tensors, record["extra"][name])
     state.source.restore(record["source"])
     state.rng.restore(record["rng"])
     torch.set_rng_state(torch.frombuffer(bytearray(base64.b64decode(record["torch_rng"])), dtype=torch.uint8))

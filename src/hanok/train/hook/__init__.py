@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from hanok.text.batch import Batch
 from hanok.train.state import TrainState
 
 Record = dict[str, float]
@@ -15,6 +18,9 @@ class Hook:
 
     def after_step(self, state: TrainState, record: Record) -> None:
         """After each step, with its figures."""
+
+    def skipped(self, state: TrainState, batches: Sequence[Batch], record: Record) -> None:
+        """When a step is refused (not finite, or a spike), before the run goes on or ends."""
 
     def stop(self, state: TrainState) -> None:
         """After the last step of this process, finished or interrupted."""
