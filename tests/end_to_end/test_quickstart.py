@@ -112,6 +112,6 @@ def test_killed_anywhere_it_goes_on(tmp_path: Path) -> None:
             process.wait(timeout=rng.uniform(4, 25))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        process.communicate()
     finish(quickstart(root))
     assert set(find_artifacts(root)) == STEPS
