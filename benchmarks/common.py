@@ -49,12 +49,14 @@ def report(name: str, tokens: int, times: tuple[list[float], list[float]], *, as
     return row
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Return the options that every benchmark has."""
+def arguments(description: str, **more: str) -> argparse.Namespace:
+    """Return the options that every benchmark has, and `more` with their defaults."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", action="store_true")
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", default=default)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     return options

@@ -117,7 +117,7 @@ def streams(shards: Shards, tokenizer: Tokenizer, seed: int) -> list[Stream]:
     def chat() -> ChatStream:
         return ChatStream(talks(23), tokenizer, ChatML(), length=64, batch=2, seed=seed)
 
-    return [token(), chat(), Mixture([token(), chat()], [1, 2], seed=seed)]
+    return [token(), chat(), Mixture([token(), chat()], [1, 2])]
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
@@ -149,7 +149,7 @@ def test_positions_of_other_data_are_refused(shards: Shards, tokenizer: Tokenize
     with pytest.raises(UsageError, match="lacks"):
         TokenStream(shards, length=16, batch=3).restore({"epoch": 0})
     with pytest.raises(UsageError, match="another mixture"):
-        Mixture([TokenStream(shards, length=16, batch=3)], [1]).restore({"seed": 9, "streams": []})
+        Mixture([TokenStream(shards, length=16, batch=3)], [1]).restore({"weights": [9], "streams": []})
 
 
 def test_a_chat_epoch_has_every_conversation_once(tokenizer: Tokenizer) -> None:

@@ -1,9 +1,8 @@
-"""Objectives against three-line formulas, the published figures, and the invariants that every objective owes."""
+"""Objectives against published figures, and what is peculiar to each; what they share: conformance/test_objective.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,163 +13,16 @@ from hanok.core.errors import UsageError
 from hanok.model.model import Model
 from hanok.nn.context import Dense
 from hanok.text.batch import Batch
+from hanok.ops.linear_cross_entropy import Losses
+from hanok.ops.numerics import numerics
 from hanok.train.objective import OBJECTIVES
+from hanok.train.objective.base import MANY, TokenMean
 from hanok.train.objective.clm import NextToken
 from hanok.train.objective.dpo import DPO
 from hanok.train.objective.grpo import GRPO
 
 Rows = Callable[..., Batch]
 Tiny = Callable[..., Model]
-
-
-def columns(batch: Batch, seed: int = 5) -> Batch:
-    """Return the batch with every column that any objective needs."""
-    g = torch.Generator().manual_seed(seed)
-    shape = batch.weights.shape
-    counted = (batch.weights > 0).float()
-    return batch.with_columns(
-        advantages=torch.randn(shape[0], 1, generator=g).expand(shape) * counted,
-        old_logprobs=(-3.5 + 0.5 * torch.randn(shape, generator=g)) * counted,
-        reference=(-3.5 + 0.5 * torch.randn(shape, generator=g)) * counted,
-    )
-
-
-def make(name: str) -> tuple[Any, Callable[[Batch], Batch]]:
-    """Return an objective and what completes a batch for it."""
-    if name == "dpo":
-        return DPO(DPO.Config(beta=0.3, label_smoothing=0.1)), lambda b: b.with_columns(
-            reference=torch.linspace(-30, -20, b.weights.shape[0])
-        )
-    if name == "clm":
-        return NextToken(NextToken.Config()), lambda b: b
-    _, _, aggregate = name.partition("/")
-    divisor = {"max_tokens": 16} if aggregate == "constant" else {}
-    config = GRPO.Config(beta=0.1, aggregate=aggregate, epsilon_low=0.2, epsilon_high=0.3, **divisor)
-    return GRPO(config), columns
-
-
-ALL = ["clm", "dpo", "grpo/token", "grpo/sequence", "grpo/constant"]
-
-
-def logprobs(model: Model, batch: Batch) -> Tensor:
-    """Return log p(target) of every token, straight from the logits."""
-    logits = model(batch.tokens, Dense(batch.tokens, batch.positions, batch.segments))
-    return logits.float().log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
-
-
-def reference_loss(name: str, objective: Any, model: Model, batch: Batch) -> Tensor:
-    """Return the loss by the formula on the page."""
-    lp, w, c = logprobs(model, batch), batch.weights, batch.columns
-    if name == "clm":
-        return -(lp * w).sum() / w.sum()
-    if name == "dpo":
-        h = (lp * w).sum(-1) - c["reference"]
-        h = objective.config.beta * (h[0::2] - h[1::2])
-        return -(0.9 * h.sigmoid().log() + 0.1 * (-h).sigmoid().log()).mean()
-    r = (lp - c["old_logprobs"]).exp()
-    x = c["reference"] - lp
-    each = -torch.min(r * c["advantages"], r.clamp(0.8, 1.3) * c["advantages"]) + 0.1 * (x.exp() - x - 1)
-    if name == "grpo/token":
-        return (each * w).sum() / w.sum()
-    if name == "grpo/sequence":
-        return ((each * w).sum(-1) / w.sum(-1)).mean()
-    return (each * w).sum() / (len(w) * 16)
-
-
-def gradient(model: Model, objective: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the loss and the gradient of all parameters in one row."""
-    model.zero_grad()
-    loss, _ = objective(model, batch)
-    loss.backward()
-    return loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-def test_every_objective_is_tested() -> None:
-    elsewhere = {"mtp", "exits"}  # they look into the model: tests/model/test_mtp.py and test_exit.py
-    assert {name.partition("/")[0] for name in ALL} | elsewhere == set(OBJECTIVES)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_equals_the_formula(name: str, tiny: Tiny, rows: Rows) -> None:
-    objective, complete = make(name)
-    model, batch = tiny(), complete(rows())
-    loss, metrics = objective(model, batch)
-    torch.testing.assert_close(loss, reference_loss(name, objective, model, batch), rtol=1e-5, atol=1e-6)
-    assert all(torch.isfinite(value) and not value.requires_grad for value in metrics.values())
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_column_that_is_missing_is_named(name: str, tiny: Tiny, rows: Rows) -> None:
-    objective, complete = make(name)
-    for column in objective.needs:
-        batch = complete(rows())
-        lacking = replace(batch, columns={k: v for k, v in batch.columns.items() if k != column})
-        with pytest.raises(UsageError, match=f"column '{column}'"):
-            objective(tiny(), lacking)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_zero_weight_means_zero_gradient(name: str, tiny: Tiny, rows: Rows) -> None:
-    """Change the targets, and the columns, where the weight is zero: nothing may move."""
-    objective, complete = make(name)
-    model, batch = tiny(), complete(rows())
-    silent = batch.weights == 0
-    assert silent.any()
-    other = {
-        key: torch.where(silent, torch.randn_like(value), value) if value.ndim == 2 else value
-        for key, value in batch.columns.items()
-    }
-    changed = replace(batch, targets=torch.where(silent, (batch.targets + 7) % 32, batch.targets), columns=other)
-    loss, grad = gradient(model, objective, batch)
-    loss2, grad2 = gradient(model, objective, changed)
-    assert torch.equal(loss, loss2)
-    assert torch.equal(grad, grad2)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_padding_changes_nothing(name: str, tiny: Tiny, rows: Rows) -> None:
-    objective, complete = make(name)
-    model, batch = tiny(), complete(rows())
-    pad = lambda x, value=0: torch.nn.functional.pad(x, (0, 5), value=value)  # noqa: E731
-    width = batch.tokens.shape[1] + 5
-    padded = Batch(
-        pad(batch.tokens, 3),
-        pad(batch.targets, 3),
-        pad(batch.weights),
-        torch.arange(width).expand(batch.tokens.shape[0], -1),
-        None,
-        {key: pad(value) if value.ndim == 2 else value for key, value in batch.columns.items()},
-    )
-    (loss, grad), (loss2, grad2) = gradient(model, objective, batch), gradient(model, objective, padded)
-    torch.testing.assert_close(loss, loss2, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(grad, grad2, rtol=1e-4, atol=1e-5)
-
-
-def pick(batch: Batch, index: list[int]) -> Batch:
-    take = lambda x: x[index]  # noqa: E731
-    return Batch(
-        take(batch.tokens),
-        take(batch.targets),
-        take(batch.weights),
-        take(batch.positions),
-        None,
-        {key: take(value) for key, value in batch.columns.items()},
-    )
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_order_and_split_change_nothing(name: str, tiny: Tiny, rows: Rows) -> None:
-    """Pairs stay together; the shares of the parts are the counts that the objective itself declares."""
-    objective, complete = make(name)
-    model, batch = tiny(), complete(rows(batch=6))
-    loss, grad = gradient(model, objective, batch)
-    turned = gradient(model, objective, pick(batch, [4, 5, 0, 1, 2, 3]))
-    torch.testing.assert_close((loss, grad), turned, rtol=1e-4, atol=1e-5)
-    parts = [pick(batch, [0, 1]), pick(batch, [2, 3, 4, 5])]
-    counts = torch.stack([objective.count(part) for part in parts])
-    pieces = [gradient(model, objective, part) for part in parts]
-    both = [sum(s * piece[i] for s, piece in zip(counts / counts.sum(), pieces, strict=True)) for i in (0, 1)]
-    torch.testing.assert_close([loss, grad], both, rtol=1e-4, atol=1e-5)
 
 
 class Fixed:
@@ -260,3 +112,96 @@ def test_the_divisor_of_the_constant_aggregate_is_asked_for() -> None:
         GRPO.Config.parse({"aggregate": "constant"})
     with pytest.raises(UsageError, match="max_tokens"):
         GRPO.Config.parse({"aggregate": "token", "max_tokens": 4})
+
+
+@torch.no_grad()
+def test_a_prefix_is_read_both_ways_and_the_rest_one_way(tiny: Tiny, rows: Rows) -> None:
+    """Which tokens each output depends on, found by changing one token at a time."""
+    for dials in ({}, {"heads": 2, "kv_heads": 1}):
+        model, batch = tiny(**dials), rows(batch=1, length=8)
+        prefix = torch.arange(8)[None] < 4
+        whole = model(batch.tokens, Dense(batch.tokens, prefix=prefix))
+        for place in range(8):
+            other = batch.tokens.clone()
+            other[0, place] = (other[0, place] + 1) % 32
+            moved = (model(other, Dense(other, prefix=prefix)) != whole).any(-1)[0].nonzero()[:, 0].tolist()
+            assert moved == (list(range(8)) if place < 4 else list(range(place, 8)))
+        alone = model(batch.tokens, Dense(batch.tokens, prefix=torch.arange(8)[None] < 1))
+        torch.testing.assert_close(alone, model(batch.tokens))  # a prefix of one token is none
+
+
+@torch.no_grad()
+def test_a_prefix_stays_in_its_document(tiny: Tiny, rows: Rows) -> None:
+    model, batch = tiny(), rows(batch=1, length=8)
+    segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
+    prefix = torch.tensor([[1, 1, 0, 0, 1, 1, 1, 0]]) > 0
+    positions = torch.arange(8)[None] % 4
+    packed = model(batch.tokens, Dense(batch.tokens, positions, segments, prefix=prefix))
+    apart = [model(batch.tokens[:, s], Dense(batch.tokens[:, s], prefix=prefix[:, s])) for s in (slice(4), slice(4, 8))]
+    torch.testing.assert_close(packed, torch.cat(apart, 1))
+
+
+def test_what_cannot_read_a_prefix_says_so(tiny: Tiny, rows: Rows) -> None:
+    batch = rows().with_columns(prefix=torch.ones(4, 9))
+    objective = OBJECTIVES["prefix_lm"](OBJECTIVES["prefix_lm"].Config())
+    with pytest.raises(UsageError, match="a recurrence reads one way"):
+        objective(tiny("griffin-tiny", depth=3), batch)
+    with numerics("exact"), pytest.raises(UsageError, match="exact numerics read from the left"):
+        objective(tiny(), batch)
+
+
+FITS = {
+    "clm": {"llama-tiny", "mamba-tiny"},
+    "mtp": {"llama-tiny", "mamba-tiny"},
+    "exits": {"llama-tiny", "mamba-tiny"},
+    "prefix_lm": {"llama-tiny"},
+    "mlm": {"bert"},
+    "span_corruption": {"transformer"},
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_an_objective_refuses_models_that_could_not_learn_by_it(name: str, tiny: Tiny) -> None:
+    """An encoder would see the targets of next-token prediction, and so on: said before a run begins."""
+    objective = OBJECTIVES[name](OBJECTIVES[name].Config(**({"layers": (1,)} if name == "exits" else {})))
+    for kind, dials in (("llama-tiny", {}), ("mamba-tiny", {}), ("bert", {"heads": 2}), ("transformer", {"heads": 2})):
+        model = tiny(kind, **dials)
+        if kind in FITS[name]:
+            objective.fits(model)
+        else:
+            with pytest.raises(UsageError, match=f"'{name}'"):
+                objective.fits(model)
+
+
+def test_every_objective_over_text_says_which_models_fit() -> None:
+    assert {name for name in OBJECTIVES if issubclass(OBJECTIVES[name], TokenMean)} == set(FITS)
+
+
+@pytest.mark.parametrize("kind", ["llama-tiny", "gpt-tiny", "bert", "mamba-tiny"])
+def test_before_the_head_is_what_the_head_multiplies(kind: str, tiny: Tiny) -> None:
+    model = tiny(kind, **({"heads": 2} if kind == "bert" else {}))
+    states = torch.randn(5, 16)
+    found = model.before_head(states)
+    assert found is not None
+    torch.testing.assert_close(found[1].logits(found[0]), model.logits(states), rtol=0, atol=0)
+
+
+def test_pieces_are_taken_where_whole_logits_would_be_large(
+    tiny: Tiny, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    monkeypatch.setattr(
+        "hanok.train.objective.base.linear_cross_entropy", lambda *args: (taken.append(len(args[0])), LOSSES)[1]
+    )
+    monkeypatch.setattr("hanok.train.objective.base.MANY", 32 * 9)
+    clm = NextToken(NextToken.Config())
+    clm(tiny(), rows(batch=1))
+    assert not taken
+    clm(tiny(), rows(batch=9))
+    assert taken
+    assert MANY > 10**8
+    with pytest.raises(UsageError, match="plain matrix"):
+        NextToken(NextToken.Config(logits="pieces"))(*given([[-1.0]], [[1.0]]))
+
+
+LOSSES = Losses(*torch.ones(4, requires_grad=True).unbind())

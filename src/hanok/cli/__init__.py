@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import cyclopts
 
 from hanok import __version__
-from hanok.core.errors import HanokError
+from hanok.core.errors import HanokError, UsageError
 
 EPILOGUE = """\
 Examples: `hanok quickstart --minutes 5` · `hanok sft MODEL --data chat.jsonl` · `hanok run MODEL "prompt"`
@@ -19,6 +20,8 @@ Settings: `--config file.yaml` and bare `key.sub=value` (or `--key.sub value`), 
 
 Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 quality gate failed · 130 interrupted after saving.
 """
+
+TRAINS = ("pretrain", "sft")  # verbs that several processes can share
 
 VERBS: dict[str, dict[str, str]] = {
     "Start here": {
@@ -36,7 +39,9 @@ VERBS: dict[str, dict[str, str]] = {
         "sft": "Fine-tune a model on conversations.",
         "dpo": "Align a model with pairs of better and worse answers.",
         "grpo": "Train a model on rewards that can be checked.",
+        "plan": "What a training run will take: memory, time and cost, on this machine or a named one.",
         "scale": "Run a ladder of small models, or fit a scaling law to measured losses.",
+        "verify-parallel": "Check each parallel strategy against one process, on this machine.",
         "classic": "The models before the network: n-grams and word vectors.",
     },
     "Measure and shrink": {
@@ -68,8 +73,8 @@ def build() -> cyclopts.App:
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
-            target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare") else verb
-            app.command(f"hanok.cli.{verb}:{target}", name=verb, help=summary, group=group)
+            target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare", "plan") else verb
+            app.command(f"hanok.cli.{verb}:{target}".replace("-", "_"), name=verb, help=summary, group=group)
     return app
 
 
@@ -81,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def execute(argv: list[str]) -> int:
     """Run one command and return its exit code; people see messages, never a traceback of ours."""
     try:
-        build()(normalise(argv), exit_on_error=False, print_error=False)
+        with started(argv) as words:
+            build()(normalise(words), exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         return fail(" ".join(str(error).split()), 2)
     except HanokError as error:
@@ -92,6 +98,29 @@ def execute(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
+
+
+@contextmanager
+def started(argv: list[str]) -> Iterator[list[str]]:
+    """Hand a verb that trains over to torchrun if `--` and its options follow; join the others where it has started us.
+
+    `hanok pretrain steps=100 -- --nproc-per-node=4` becomes `torchrun --nproc-per-node=4 -m hanok pretrain steps=100`.
+    """
+    verb = argv[0] if argv else ""
+    if verb not in TRAINS or ("--" not in argv and int(os.environ.get("WORLD_SIZE") or 1) == 1):
+        yield argv
+        return
+    if "--" in argv:
+        from hanok.train.parallel.torchrun import torchrun
+
+        at = argv.index("--")
+        if not all(word.startswith("-") for word in argv[at + 1 : at + 2]) or at + 1 == len(argv):
+            raise UsageError("behind the lone dashes stand torchrun's options, such as -- --nproc-per-node=4")
+        torchrun(argv[:at], argv[at + 1 :])
+    from hanok.train.parallel.launch import joined
+
+    with joined():
+        yield argv
 
 
 def fail(message: str, code: int) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -44,7 +45,7 @@ class Settings:
 
 
 def run_verb(stage: Stage, inputs: Mapping[str, Path], settings: Settings, *, config: Config | None = None) -> Artifact:
-    """Run one stage on the user's inputs and say where the result is."""
+    """Run one stage on the user's inputs and say where the result is; of many processes, the others then end here."""
     from hanok.train.allocator import keep_freed_memory
 
     config = config or stage.config.from_yaml(settings.config, *settings.overrides)
@@ -52,12 +53,34 @@ def run_verb(stage: Stage, inputs: Mapping[str, Path], settings: Settings, *, co
     resume, root = read_resume(settings.resume, settings.output_dir)
     log = Log(quiet=settings.quiet)
     try:
-        artifact = run_stage(stage, config, inputs, root, log=log, resume=resume)
+        if alone():
+            artifact = run_stage(stage, config, inputs, root, log=log, resume=resume)
+        else:
+            from hanok.train.parallel.launch import run_together
+
+            made = run_together(stage, config, inputs, root, log=log, resume=resume)
+            if made is None:
+                raise SystemExit(0)
+            artifact = made
     except Interrupted as stopped:
         raise Interrupted(f"{stopped}\nto go on: {command_line()}") from None
     log.info(f"✓ {stage.name}: {artifact.path}")
     emit({"path": str(artifact.path), **artifact.metrics}, as_json=settings.as_json)
     return artifact
+
+
+def alone() -> bool:
+    """Return whether no launcher has started this process as one of many."""
+    return int(os.environ.get("WORLD_SIZE") or 1) == 1
+
+
+def once(work: Callable[[], Path]) -> Path:
+    """Return the path that some work leads to, which the first process does where there are many."""
+    if alone():
+        return work()
+    from hanok.train.parallel.launch import first
+
+    return first(work)
 
 
 def model_path(model: str) -> Path:
@@ -87,10 +110,13 @@ def prepare(data: Sequence[str], settings: Settings) -> Path:
 
     Text of the user's own is taken as it is; only Python's prose is mixed with task items.
     """
+    from hanok.cli.data_clean import is_documents, tokens_of
     from hanok.text.stages import DATA
 
     if len(data) == 1 and (Path(data[0]) / "train" / "index.json").is_file():
         return Path(data[0])
+    if len(data) == 1 and is_documents(data[0]):
+        return tokens_of(Path(data[0]), settings)
     config = data_config(data, ["tasks=[]"] if data else [], None)
     return run_stage(DATA, config, {}, settings.output_dir, log=Log(quiet=settings.quiet)).path
 

@@ -1,4 +1,4 @@
-"""`hanok compare MODEL MODEL ...` and `hanok compare positions`; the first word says what is compared."""
+"""`hanok compare MODEL MODEL ...`, `hanok compare positions|widths`; the first word says what is compared."""
 
 from __future__ import annotations
 
@@ -108,6 +108,44 @@ def positions(
         prose = data_config([], ["tasks=[]", "passage_chars=4000"], None)
         tokens = run_stage(DATA, prose, {}, output_dir, log=Log(quiet=quiet)).path
     artifact = run_verb(POSITIONS_STAGE, {"tokens": tokens}, settings, config=chosen)
+    if not json:
+        print("\n" + (artifact.path / "table.md").read_text(encoding="utf-8"))
+    if plot:
+        page = write_page(artifact)
+        if not json:
+            print(f"picture: {page}")
+
+
+@app.command
+def widths(
+    *overrides: Overrides,
+    widths: Annotated[str | None, cyclopts.Parameter(help="of the model, as 32,64,128,256")] = None,
+    rates: Annotated[str | None, cyclopts.Parameter(help="learning rates, rising, as 1e-3,4e-3,1.6e-2")] = None,
+    optimizer: Annotated[str | None, cyclopts.Parameter(help="adamw, muon, lion, ...")] = None,
+    steps: Annotated[int | None, cyclopts.Parameter(help="of each run (200)")] = None,
+    data: Annotated[
+        list[str] | None,
+        cyclopts.Parameter(help="prepared tokens, or text files (default: Python's own prose)", consume_multiple=True),
+    ] = None,
+    plot: Annotated[bool, cyclopts.Parameter(negative=(), help="write a page with the picture beside it")] = False,
+    config: ConfigFile = None,
+    output_dir: Out = Path("runs"),
+    resume: ResumeOption = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train several widths at several rates, with muP and without, and see whether the best rate stays put."""
+    from hanok.recipes.widths import WIDTHS_STAGE
+    from hanok.recipes.widths_page import write_page
+
+    files, changes = split_data(data, overrides)
+    given = {"optimizer": optimizer, "steps": steps}
+    lists = {"widths": widths, "rates": rates}
+    changes = [f"{name}={value}" for name, value in given.items() if value is not None] + list(changes)
+    changes += [f"{name}=[{value}]" for name, value in lists.items() if value is not None]
+    settings = Settings(changes, config, output_dir, resume, quiet, json)
+    chosen = WIDTHS_STAGE.config.from_yaml(config, *changes)  # a wrong setting is said before data is prepared
+    artifact = run_verb(WIDTHS_STAGE, {"tokens": prepare(files, settings)}, settings, config=chosen)
     if not json:
         print("\n" + (artifact.path / "table.md").read_text(encoding="utf-8"))
     if plot:

@@ -1,4 +1,4 @@
-"""`hanok data prepare|show`."""
+"""`hanok data prepare|tasks|show`, and the verbs of their own files: clean, trace, score, select."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from typing import Annotated
 import cyclopts
 
 from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, emit, run_verb, split_data
+from hanok.cli.data_clean import EngineOption, Workers
 
 app = cyclopts.App(name="data", help="Prepare text for training, or show what a trainer would see.")
+app.command("hanok.cli.data_clean:clean", name="clean")
+app.command("hanok.cli.data_trace:trace", name="trace")
+app.command("hanok.cli.data_select:score", name="score")
+app.command("hanok.cli.data_select:select", name="select")
 
 
 @app.command
@@ -18,20 +23,34 @@ def prepare(
     *overrides: Overrides,
     data: Annotated[
         list[str] | None,
-        cyclopts.Parameter(help="files, folders or globs: txt, jsonl, parquet", consume_multiple=True),
+        cyclopts.Parameter(
+            help="files, folders or globs (txt, jsonl, parquet), or what `hanok data clean` left", consume_multiple=True
+        ),
     ] = None,
     config: ConfigFile = None,
+    clean: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="clean first; settings of `hanok data clean` as clean.KEY=VALUE")
+    ] = False,
+    workers: Workers = None,
+    engine: EngineOption = "local",
     output_dir: Out = Path("runs"),
     resume: ResumeOption = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a tokenizer and token shards: `hanok data prepare --data corpus/*.txt vocab_size=4096`."""
+    """Make a tokenizer and token shards: `hanok data prepare --data corpus/*.txt vocab_size=4096`.
+
+    Cleaned documents (given as the folder of `hanok data clean`, or with `--clean`) are tokenised on all cores and in
+    bounded memory, and the shards know where each document came from; other text is read whole and mixed with tasks.
+    """
     from hanok.cli.common import data_config
+    from hanok.cli.data_clean import Place, prepare_clean
     from hanok.text.stages import DATA
 
     files, changes = split_data(data, overrides)
     settings = Settings(changes, config, output_dir, resume, quiet, json)
+    if prepare_clean(files, Place(engine, workers), settings, cleaning=clean):
+        return
     run_verb(DATA, {}, settings, config=data_config(files, changes, config))
 
 

@@ -15,6 +15,7 @@ from hanok.cli.common import (
     Quiet,
     ResumeOption,
     Settings,
+    once,
     prepare,
     run_verb,
     split_data,
@@ -33,10 +34,17 @@ def pretrain(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model from scratch: `hanok pretrain --data corpus/*.txt preset=llama-depth dials.depth=4 minutes=2`."""
-    from hanok.train.stages import PRETRAIN
+    """Train a model from scratch: `hanok pretrain --data corpus/*.txt preset=llama-depth dials.depth=4 minutes=2`.
+
+    On four processes: `hanok pretrain --data corpus/*.txt steps=1000 parallel.shard=4 -- --nproc-per-node=4` (what
+    stands behind the lone dashes goes to torchrun; docs/guide/distributed.md).
+    """
+    from hanok.text.data.sources import mixed
+    from hanok.train.stages import PRETRAIN, PretrainConfig
 
     files, changes = split_data(data, overrides)
     settings = Settings(changes, config, output_dir, resume, quiet, json)
-    chosen = PRETRAIN.config.from_yaml(config, *changes)  # a wrong setting is said before data is prepared
-    run_verb(PRETRAIN, {"tokens": prepare(files, settings)}, settings, config=chosen)
+    chosen = PretrainConfig.from_yaml(config, *changes)  # a wrong setting is said before data is prepared
+    mixture, files = mixed(chosen.mixture, files)
+    chosen = chosen.model_copy(update={"mixture": mixture})
+    run_verb(PRETRAIN, {"tokens": once(lambda: prepare(files, settings))}, settings, config=chosen)

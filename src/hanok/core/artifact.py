@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hanok.core.durable import beside, make_dirs, publish, remove_tree, replace_file, sync_tree
 from hanok.core.errors import UsageError
 
 MANIFEST = "artifact.json"
@@ -84,9 +83,7 @@ def write_manifest(
     for file in sorted(path.rglob("*")):
         if file.is_file() and not file.is_symlink() and file.name != MANIFEST:
             files[file.relative_to(path).as_posix()] = file_sha256(file)
-            _sync(file)
-    for folder in sorted(item for item in path.rglob("*") if item.is_dir()):
-        _sync(folder)
+    sync_tree(path)
     record = {
         "kind": kind,
         "name": name,
@@ -102,54 +99,23 @@ def write_manifest(
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory that becomes `path` whole, or not at all; an existing `path` is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    make_dirs(path.parent)
+    work = beside(path)
+    os.mkdir(work, 0o700)
     try:
         yield work
-        for item in work.rglob("*"):
-            _sync(item)
+        sync_tree(work)
         publish(work, path)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def publish(work: Path, path: Path) -> None:
-    """Rename a complete directory into place and make the rename durable."""
-    _sync(work)
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.rename(old)
-    work.chmod(0o755)
-    work.rename(path)
-    _sync(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+        remove_tree(work)
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write a file that is either the old one or the whole new one, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, work = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(work, 0o644)
-        os.replace(work, path)
-        _sync(path.parent)
-    finally:
-        Path(work).unlink(missing_ok=True)
+    replace_file(path, content.encode() if isinstance(content, str) else content)
 
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hanok.core.artifact import MANIFEST, Artifact, ArtifactError, atomic_write, file_sha256, publish, write_manifest
+from hanok.core.artifact import MANIFEST, Artifact, ArtifactError, atomic_write, file_sha256, write_manifest
+from hanok.core.claim import Claim
 from hanok.core.config import Config, digest
-from hanok.core.errors import HanokError, UsageError
+from hanok.core.durable import make_dirs, publish
+from hanok.core.errors import UsageError
 from hanok.core.log import Log
 
 Run = Callable[[Any, dict[str, Path], Path, Log], dict[str, Any]]
@@ -58,7 +58,7 @@ def run_stage(
         if path.exists():
             return Artifact.load(path)
         started = time.monotonic()
-        work.mkdir(parents=True, exist_ok=True)
+        make_dirs(work)
         atomic_write(work / "config.yaml", config.to_yaml())
         metrics = stage.run(config, dict(inputs), work, log.at(work))
         remove(work / "checkpoints")
@@ -97,22 +97,9 @@ def input_digest(path: Path, kind: str, stage: str) -> str:
     raise UsageError(f"stage {stage}: input {path} does not exist")
 
 
-@contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Refuse to work on a directory that another process is writing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise HanokError(
-                f"{path} is being written by another process; wait for it or choose another folder"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def only_one(path: Path) -> Claim:
+    """Refuse, in a `with`, to work on a directory that another process is writing."""
+    return Claim(path)
 
 
 def remove(path: Path) -> None:

@@ -32,6 +32,9 @@ def mixers(config: ModelConfig) -> str:
     for layer in range(config.depth):
         word = _mixer(config.block(layer).mixer)
         found[word] = found.get(word, 0) + 1
+    for name in config.uses.values():
+        word = "shared " + _mixer(config.shared[name].mixer)
+        found[word] = found.get(word, 0) + 1
     return ", ".join(word if len(found) == 1 else f"{word} x{layers}" for word, layers in found.items())
 
 

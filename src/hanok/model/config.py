@@ -6,10 +6,12 @@ import inspect
 from typing import Any, Literal, Self
 
 import pydantic
+from torch import nn
 
 from hanok.core.config import Config, optional_spec, spec_type
 from hanok.core.errors import UsageError, suggest
 from hanok.model.depths import DepthsConfig
+from hanok.model.shared import SharedConfig, width
 from hanok.model.wiring import Wiring
 from hanok.nn.cross import CROSSES
 from hanok.nn.embed import EmbedConfig
@@ -24,7 +26,7 @@ class BlockConfig(Config):
     """One layer template: a mixer, a feed-forward network (or none), their norm, and how the residual stream is wired.
 
     `cross` looks at what the model's encoder read; `residual` multiplies each branch before it is added; `depths` lets
-    a share of the tokens pass.
+    a share of the tokens pass. `beside` names a shared part, whose output is added to what the mixer reads.
     """
 
     mixer: spec_type(MIXERS)  # type: ignore[valid-type]
@@ -34,9 +36,18 @@ class BlockConfig(Config):
     wiring: Wiring = "pre"
     residual: float = 1.0
     depths: DepthsConfig | None = None
+    beside: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.beside is not None and (self.wiring != "pre" or self.depths is not None):
+            raise ValueError("a layer with a part beside it needs the wiring 'pre', and no depths")
+        return self
 
     def resolve(self, dim: int) -> BlockConfig:
         """Return the template with defaults that depend on the width filled in."""
+        if width(self.mixer, dim) != dim:
+            raise ValueError(f"the output of a layer's mixer is as wide as the model: {dim}, not {self.mixer.out}")
         parts = {"mixer": self.mixer, "ffn": self.ffn, "cross": self.cross}
         return self.model_copy(update={name: part.resolve(dim) for name, part in parts.items() if part is not None})
 
@@ -75,7 +86,8 @@ class ModelConfig(StackConfig):
 
     `context` is the longest sequence the model is meant for, `embeddings` says whether input and output share one
     matrix. What an encoder's layers see is their mixers' affair (`see: all`); `pooler` makes one vector of what an
-    encoder read (BERT's); `mtp` adds modules that predict further ahead than the next token.
+    encoder read (BERT's); `mtp` adds modules that predict further ahead than the next token; `shared` are parts, by
+    name, that several layers use (`model/shared.py`).
     """
 
     vocab: int = pydantic.Field(gt=0)
@@ -87,6 +99,7 @@ class ModelConfig(StackConfig):
     pooler: Literal["none", "tanh"] = "none"
     encoder: StackConfig | None = None
     mtp: MTPConfig | None = None
+    shared: dict[str, SharedConfig] = {}
 
     @pydantic.model_validator(mode="after")
     def _resolve(self) -> Self:
@@ -100,9 +113,28 @@ class ModelConfig(StackConfig):
             if layer not in self.layers:
                 raise ValueError(f"mtp.layer is {layer!r}, but the layer templates are {sorted(self.layers)}")
             object.__setattr__(self, "mtp", self.mtp.model_copy(update={"layer": layer}))
+        object.__setattr__(self, "shared", {name: part.resolve(self.dim) for name, part in self.shared.items()})
+        self._check_shared()
         if self.embeddings == "tied" and self.head is None:
             raise ValueError("a model without a head shares no matrix with it: embeddings must be 'untied'")
         return self
+
+    def _check_shared(self) -> None:
+        used, known = set(self.uses.values()), set(self.shared)
+        if used != known:
+            raise ValueError(f"layers use the shared parts {sorted(used)}, but shared names {sorted(known)}")
+        if wrong := [name for name in known if not name.isidentifier() or hasattr(nn.ModuleDict, name)]:
+            raise ValueError(f"a shared part cannot be named {wrong[0]!r}: use another word")
+        more = list(self.encoder.layers.values()) if self.encoder else []
+        more += [self.layers[self.mtp.layer]] if self.mtp and self.mtp.layer else []
+        if any(block.beside is not None for block in more):
+            raise ValueError("shared parts are for layers of the stack, not for an encoder or for mtp")
+
+    @property
+    def uses(self) -> dict[int, str]:
+        """Return the layers that have a shared part beside them, and its name."""
+        beside = {layer: self.block(layer).beside for layer in range(self.depth)}
+        return {layer: name for layer, name in beside.items() if name is not None}
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hanok.core.config import Config
 from hanok.model.config import BlockConfig, ModelConfig, StackConfig
+from hanok.model.shared import SharedConfig
 from hanok.model.size import BYTES, Size
 
 
@@ -31,6 +32,7 @@ def draw(config: ModelConfig) -> str:
     if config.encoder is not None:
         lines += ["source", f"  │ embed {config.vocab:,} → {config.dim}{_embed(config)}"]
         lines += [*_stack(config.encoder), *_norm(config.encoder), "  ▼", "states, at which the decoder looks", ""]
+    lines += [line for name, part in config.shared.items() for line in _shared(name, part, config)]
     lines += ["tokens", f"  │ embed {config.vocab:,} → {config.dim}{_embed(config)}"]
     lines += [*_stack(config), *_norm(config)]
     if config.head is None:
@@ -55,18 +57,41 @@ def runs(config: StackConfig) -> list[tuple[str, int, int]]:
 
 
 def _stack(config: StackConfig) -> list[str]:
-    """Draw the layers; a pattern that repeats is drawn once, with how often."""
+    """Draw the layers; a pattern that repeats is drawn once, with how often, and so are templates in no order."""
     found, period = runs(config), len(config.pattern)
     lines: list[str] = []
-    if len(found) > 2 * len(set(config.pattern)) and config.depth > period:
+    many = len(found) > 2 * len(set(config.pattern))
+    if many and config.depth < 2 * period:
+        for name in dict.fromkeys(config.pattern):
+            layers = ", ".join(_range(first, last) for other, first, last in found if other == name)
+            lines += ["  ▼", *_block(name, f"layers {layers}", config.layers[name])]
+        return lines
+    if many:
         for at, name in enumerate(config.pattern):
             layers = f"layers {at}, {at + period}, … {at + (config.depth - 1 - at) // period * period}"
             lines += ["  ▼", *_block(name, layers, config.layers[name])]
         return lines
     for name, first, last in found:
-        layers = f"layer {first}" if first == last else f"layers {first}–{last}"
+        layers = ("layer " if first == last else "layers ") + _range(first, last)
         lines += ["  ▼", *_block(name, layers, config.layers[name])]
     return lines
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
+def _shared(name: str, part: SharedConfig, config: ModelConfig) -> list[str]:
+    """Draw a part that layers share, and say which they are."""
+    steps = [_words(part.norm), _words(part.mixer)]
+    steps += [_words(part.norm), _words(part.ffn)] if part.ffn is not None else []
+    inside = [
+        "[x, embeddings] ─► " + steps[0],
+        *("─► " + step for step in [*steps[1:], f"linear → {config.dim}, per use"]),
+    ]
+    inside += [f"   (each use adapts {' and '.join(adapter.of)}, rank {adapter.rank})" for adapter in part.adapters]
+    layers = [str(layer) for layer, used in config.uses.items() if used == name]
+    return ["shared", *_box(f" {name} · beside layers {', '.join(layers)} ", inside), ""]
 
 
 def _block(name: str, layers: str, block: BlockConfig) -> list[str]:
@@ -80,12 +105,16 @@ def _block(name: str, layers: str, block: BlockConfig) -> list[str]:
         for word in words:
             before, after = block.wiring in ("pre", "sandwich"), block.wiring in ("sandwich", "branch")
             branch = [norm] * before + [word] + [norm] * after
+            branch = [f"⊕ {block.beside}", *branch] if block.beside and not inside else branch
             start = "x ─┬─► " if not inside else "   ├─► "
             inside += [start + branch[0], *("   │   " + step for step in branch[1:]), "   ⊕ ◄─┘"]
             inside += ["   │ " + norm] if block.wiring == "post" else []
     if block.residual != 1.0:
         inside.append(f"   (branches times {block.residual:.4g})")
-    title = f" {layers} · {name} "
+    return _box(f" {layers} · {name} ", inside)
+
+
+def _box(title: str, inside: Sequence[str]) -> list[str]:
     width = max(len(line) for line in (*inside, title)) + 2
     return [f"  ┌{title:─^{width}}┐", *(f"  │ {line:<{width - 1}}│" for line in inside), f"  └{'─' * width}┘"]
 

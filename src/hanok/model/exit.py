@@ -68,11 +68,11 @@ class EarlyExit(Model):
 
     def run(self, tokens: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         """Return the states (B,T,dim) with which tokens exit, and how many layers each used (B,T)."""
-        x = self.embed(tokens, ctx.positions)
+        x = embedded = self.embed(tokens, ctx.positions)
         used = torch.full_like(tokens, self.config.depth)
         active: Tensor | None = None  # None: all, and then no bit differs from the full model's
-        for layer, block in enumerate(self.blocks, 1):
-            y = block(x, ctx, active)
+        for layer in range(1, len(self.blocks) + 1):
+            y = self.layer(layer - 1, x, embedded, ctx, active)
             x = y if active is None else torch.where(active[..., None], y, x)
             if layer in self.plan.layers:
                 left = self._sure(x, active)
@@ -128,9 +128,10 @@ def flops_left(model: Model, plan: ExitConfig, used: Tensor) -> float:
 
 def states(model: Model, tokens: Tensor, ctx: Context, layers: Sequence[int]) -> list[Tensor]:
     """Return the normalised states (B,T,dim) after each of some layers, in the order of the stack."""
-    x, found = model.embed(tokens, ctx.positions), []
-    for layer, block in enumerate(model.blocks, 1):
-        x = block(x, ctx)
+    embedded: Tensor = model.embed(tokens, ctx.positions)
+    x, found = embedded, []
+    for layer in range(1, len(model.blocks) + 1):
+        x = model.layer(layer - 1, x, embedded, ctx)
         if layer in layers:
             found.append(x if model.norm is None else model.norm(x))
     return found

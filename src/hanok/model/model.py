@@ -12,11 +12,13 @@ from hanok.model.block import Block
 from hanok.model.config import ModelConfig, StackConfig
 from hanok.model.init import initialise
 from hanok.model.mtp import MTP, shifted
+from hanok.model.shared import Shared
 from hanok.nn.context import Context, Dense, Memory, Source
 from hanok.nn.embed import Embed
 from hanok.nn.head import Transform
 from hanok.nn.linear import Linear
 from hanok.nn.norm import NORMS
+from hanok.ops.linear_cross_entropy import Projection
 from hanok.ops.numerics import elementwise
 
 
@@ -35,6 +37,7 @@ class Model(nn.Module):
             self.embed = Embed(config.embed, config.vocab, config.dim)
             try:
                 self.blocks = stack(config, config.dim)
+                self.shared = shared(config)
                 self.encoder = Encoder(config.encoder, config.dim) if config.encoder else None
                 self.mtp = MTP(config) if config.mtp else None
             except ValueError as error:
@@ -64,10 +67,18 @@ class Model(nn.Module):
         """Return the normalised last hidden states (B,T,dim), of which `logits` makes logits."""
         if ctx is None:
             ctx = Dense(tokens, source=None if source is None else self.encode(source))
-        x = self.embed(tokens, ctx.positions)
-        for block in self.blocks:
-            x = block(x, ctx)
+        x = embedded = self.embed(tokens, ctx.positions)
+        for layer in range(len(self.blocks)):
+            x = self.layer(layer, x, embedded, ctx)
         out: Tensor = x if self.norm is None else self.norm(x)
+        return out
+
+    def layer(self, layer: int, x: Tensor, embedded: Tensor, ctx: Context, active: Tensor | None = None) -> Tensor:
+        """Return x (B,T,dim) after a layer, and after what is beside it, which reads the embeddings (B,T,dim) too."""
+        block, beside = cast(Block, self.blocks[layer]), None
+        if block.beside is not None and self.shared is not None:
+            beside = self.shared[block.beside](x, embedded, ctx, layer)
+        out: Tensor = block(x, ctx, active, beside)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -80,6 +91,16 @@ class Model(nn.Module):
             logits = logits * self.config.head.scale
         cap = self.config.head.softcap
         return logits if cap is None else cap * elementwise(torch.tanh, logits / cap)
+
+    def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
+        """Return what the head multiplies, and how `logits` goes on from there; None if it is no plain matrix."""
+        head, config = self.head, self.config.head
+        if head is None or config is None or type(head) is not Linear or type(head.weight) is not nn.Parameter:
+            return None
+        if "product" in vars(head):
+            return None
+        x = hidden if self.transform is None else self.transform(hidden)
+        return x, Projection(head.weight, head.bias, config.scale, config.softcap)
 
     def ahead(self, hidden: Tensor, following: Tensor, ctx: Context, *, depth: int = 1) -> Tensor:
         """Return states (B,T,dim) that predict one token further than `hidden`, given the tokens in between.
@@ -115,8 +136,14 @@ class Model(nn.Module):
         return Source(states, torch.ones_like(source, dtype=torch.bool) if seen is None else seen)
 
     def memory(self) -> list[Memory]:
-        """Return what each layer keeps of the past."""
-        return [cast(Block, block).memory() for block in self.blocks]
+        """Return what each layer keeps of the past, and behind them what each use of a shared part keeps."""
+        layers = [cast(Block, block).memory() for block in self.blocks]
+        return layers + [cast(Memory, mixer.memory()) for mixer in self.mixers()[len(layers) :]]
+
+    def mixers(self) -> list[Any]:
+        """Return the mixers whose memories `memory` lists, in that order; a shared one once for each use."""
+        own = [cast(Block, block).mixer for block in self.blocks]
+        return own + [self.shared[name].mixer for name in self.config.uses.values() if self.shared is not None]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,6 +168,16 @@ class Encoder(nn.Module):
         for block in self.blocks:
             x = block(x, ctx)
         return x if self.norm is None else self.norm(x)
+
+
+def shared(config: ModelConfig) -> nn.ModuleDict | None:
+    """Return the parts that layers share; the memories of their uses stand behind those of the layers."""
+    places = {layer: config.depth + at for at, layer in enumerate(config.uses)}
+    parts = {
+        name: Shared(part, config.dim, {layer: places[layer] for layer, used in config.uses.items() if used == name})
+        for name, part in config.shared.items()
+    }
+    return nn.ModuleDict(parts) if parts else None
 
 
 def stack(config: StackConfig, dim: int) -> nn.ModuleList:

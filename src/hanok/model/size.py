@@ -79,7 +79,7 @@ def count_model(model: Model) -> Size:
     for kept in memory:
         if isinstance(kept, PerToken) and kept.window is not None:
             windows[kept.window] += kept.numbers
-    mixers = [block.get_submodule("mixer") for block in model.blocks]
+    mixers = model.mixers()
     near, far = 1 << 20, 1 << 21  # far enough that windows are full: growth per token of past, and the rest
     cost_near = sum(_mixing(mixer, near) for mixer in mixers)
     growth = (sum(_mixing(mixer, far) for mixer in mixers) - cost_near) // (far - near)

@@ -107,7 +107,8 @@ class Dense:
     """Whole sequences at once: training and scoring.
 
     `segments` (B,T) numbers the documents packed into a row; attention and states then stop at their borders.
-    `source` is what cross-attention looks at.
+    `source` is what cross-attention looks at. Tokens of a `prefix` (B,T) bool see one another both ways within their
+    document, where a layer sees the past.
     """
 
     keeps = False
@@ -118,11 +119,12 @@ class Dense:
         positions: Tensor | None = None,
         segments: Tensor | None = None,
         source: Source | None = None,
+        prefix: Tensor | None = None,
     ) -> None:
         batch, length = tokens.shape[:2]
         if positions is None:
             positions = torch.arange(length, device=tokens.device).expand(batch, length)
-        self.positions, self.segments, self.source = positions, segments, source
+        self.positions, self.segments, self.source, self.prefix = positions, segments, source, prefix
         self._masks: dict[tuple[int | None, str], Tensor] = {}
         self._distance: Tensor | None = None
 
@@ -139,9 +141,11 @@ class Dense:
     ) -> Tensor:
         if current() == "fast":
             if how.plain and how.see == "past":
-                free = window is None and self.segments is None
+                free = window is None and self.segments is None and self.prefix is None
                 return plain_attention(q, k, v, None if free else self._see(window, how), scale)
             return scored_attention((q, k, v), self._distances(), self._see(window, how), scale, how)
+        if self.prefix is not None:
+            raise UsageError("exact numerics read from the left: a prefix that is read both ways needs 'fast'")
         if self.segments is None:
             return exact_whole_attention((q, k, v), scale, window, how)
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
@@ -151,6 +155,8 @@ class Dense:
         return out
 
     def recur(self, layer: int, fn: Recurrence, x: Tensor, memory: PerSequence) -> Tensor:
+        if self.prefix is not None:
+            raise UsageError("a recurrence reads one way: it cannot read a prefix both ways")
         if self.segments is None:
             return fn(x, _zeros(memory, x.shape[0], x.device))[0]
         parts: list[list[Tensor]] = [[] for _ in range(x.shape[0])]
@@ -175,6 +181,9 @@ class Dense:
         plan = (window, how.see)
         if plan not in self._masks:
             see = seen_within(self._distances(), window, how.see)
+            if self.prefix is not None:
+                both = self.prefix.unsqueeze(-1) & self.prefix.unsqueeze(-2)
+                see = see | (both & seen_within(self._distances(), window, "all"))
             if self.segments is not None:
                 see = see & (self.segments.unsqueeze(-1) == self.segments.unsqueeze(-2))
             self._masks[plan] = see

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -13,13 +14,15 @@ from hanok.ops.matmul import linear
 class Linear(nn.Module):
     """y = x W^T + b with W (out, in).
 
-    The model's FLOPs are counted as two per weight of the modules of this class, times the `active` of its `copies`.
+    The model's FLOPs are counted as two per weight of the modules of this class, times the `active` of its `copies`;
+    one that a token passes several times (`model/shared.py`) is more active than it has copies.
     """
 
     kind = "dense"
     formats: ClassVar[dict[str, Any]] = {}
     copies = 1
     active: float = 1
+    product: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)  # training may put another here
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -28,13 +31,13 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return self.product(x, self.weight, self.bias)
 
     @property
     def idle(self) -> float:
         """Return how many of its numbers a token does not use."""
         held = self.weight.numel() + (0 if self.bias is None else self.bias.numel())
-        return held * (1 - self.active / self.copies)
+        return held * max(0.0, 1 - self.active / self.copies)
 
     def unpacked(self) -> Tensor:
         """Return the weight as floating-point numbers."""

@@ -25,8 +25,9 @@ _mode: ContextVar[Mode] = ContextVar("numerics", default="fast")
 LANES = 64  # no CPU vector loop, unrolled, takes more elements at a time
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def current() -> Mode:
-    """Return the numerics in force here."""
+    """Return the numerics in force here; code that is compiled keeps the answer that it was compiled under."""
     return _mode.get()
 
 
@@ -53,7 +54,7 @@ def elementwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     CPU kernels treat the last few elements of a thread's share with a scalar routine whose last bit can differ from
     the vector one; padding to whole vectors for every thread keeps each element on the vector path.
     """
-    if _mode.get() == "fast" or x.device.type != "cpu":
+    if current() == "fast" or x.device.type != "cpu":
         return function(x)
     whole = LANES * torch.get_num_threads()
     flat = x.reshape(-1)

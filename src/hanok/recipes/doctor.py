@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import time
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ import torch
 from hanok.core.device import facts
 from hanok.ops.matmul import linear
 from hanok.ops.numerics import numerics
+from hanok.ops.peak import matmul_peak
 
 EXTRAS = {
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
@@ -32,22 +32,15 @@ def examine() -> dict[str, Any]:
     missing = [extra for extra, modules in EXTRAS.items() if not all(map(importlib.util.find_spec, modules))]
     return {
         **facts(),
-        "matmul_gflops": {"fp32": peak(torch.float32), "bf16": peak(torch.bfloat16)},
+        "matmul_gflops": {"fp32": _gflops(torch.float32), "bf16": _gflops(torch.bfloat16)},
         "exact_numerics": "hold" if exact_holds() else "DO NOT HOLD on this machine",
         "browser": shutil.which("chromium") or shutil.which("google-chrome") or "none",
         "skipped": [f"{SKIPPED[extra]} (pip install 'hanok[{extra}]')" for extra in missing] or "nothing",
     }
 
 
-def peak(dtype: torch.dtype, size: int = 1024, seconds: float = 0.3) -> float:
-    """Return the GFLOP/s of a square matrix product, the best of a few tries."""
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    best, until = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        start = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - start)
-    return round(2 * size**3 / best / 1e9, 1)
+def _gflops(dtype: torch.dtype) -> float:
+    return round(matmul_peak(dtype) / 1e9, 1)
 
 
 def exact_holds() -> bool:

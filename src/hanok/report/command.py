@@ -8,7 +8,9 @@ from hanok.core.artifact import Artifact
 from hanok.report.run import Run
 
 DATA = {
+    "clean": "hanok data clean --data 'corpus/*.txt'",
     "data": "hanok data prepare --data 'corpus/*.txt'",
+    "tokens": "hanok data prepare --clean --data 'corpus/*.txt'",
     "tasks": "hanok data tasks",
     "pretrain": "hanok pretrain --data 'corpus/*.txt'",
     "sft": "hanok sft {model} --data chat.jsonl",
@@ -22,9 +24,10 @@ DATA = {
 
 def again(run: Run, artifact: Artifact) -> list[str]:
     """Return the commands for an artifact's stage; none where the stage is no verb."""
-    if artifact.name not in DATA:
+    name = "tokens" if "documents" in artifact.inputs else artifact.name  # shards of documents that were cleaned first
+    if name not in DATA:
         return []
-    command = DATA[artifact.name].format(model=model_of(run, artifact))
+    command = DATA[name].format(model=model_of(run, artifact))
     if "config.yaml" in artifact.files:
         command += f" --config {shlex.quote(run.where(artifact) + '/config.yaml')}"
     return [command]

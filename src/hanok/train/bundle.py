@@ -13,6 +13,7 @@ from hanok.model.model import Model
 from hanok.model.weights import TokenIds, is_model_dir, load_model, read_token_ids, save_model
 from hanok.text.chat import CHATS, ChatSpec, load_chat
 from hanok.text.tokenizer import Tokenizer
+from hanok.train.parallel.config import place
 
 NO_IDS = TokenIds()
 
@@ -53,7 +54,9 @@ class Bundle:
         return self.tokenizer.pad_id or 0
 
     def save(self, path: Path) -> None:
-        """Write the Hugging Face layout: weights, configs, tokenizer, chat template."""
+        """Write the Hugging Face layout: weights, configs, tokenizer, chat template (once, where many train)."""
+        if place().rank > 0:
+            return
         path.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(path)
         stops: list[int] = []
@@ -63,4 +66,4 @@ class Bundle:
         eos = {*self.ids.eos, *stops, *([] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id])}
         bos = self.tokenizer.bos_id if self.ids.bos is None else self.ids.bos
         pad = self.tokenizer.pad_id if self.ids.pad is None else self.ids.pad
-        save_model(self.model, path, TokenIds(bos, tuple(sorted(eos)), pad))
+        save_model(self.model, path, TokenIds(bos, tuple(sorted(eos)), pad, self.ids.start))

@@ -7,9 +7,11 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from hanok.core.config import Config, spec_type
+from hanok.train.ema import EMAConfig
 from hanok.train.loop import LoopConfig
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.adamw import AdamWConfig
+from hanok.train.parallel.config import ParallelConfig
 from hanok.train.schedule import SCHEDULES
 from hanok.train.schedule.linear import Linear
 
@@ -20,6 +22,9 @@ class TrainingConfig(Config):
     A run lasts `steps`, or `minutes`, which a few trial steps turn into a number of steps before the first one.
     Weights are float32 while they learn, whatever they were loaded as; `loop.compute` says how they are multiplied.
     A checkpoint is written every `save_every` steps (0: not by steps) or `save_seconds`, whichever comes first.
+    `batch` counts the rows of a step over all processes of `parallel`, which is no part of what a run is: it may go on
+    under another layout, and the identity of the run leaves it out.
+    With `ema`, the model that the run hands on is an average over its steps; the raw weights are in the checkpoint.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -29,6 +34,8 @@ class TrainingConfig(Config):
     optimizer: spec_type(OPTIMIZERS) = AdamWConfig()  # type: ignore[valid-type]
     schedule: spec_type(SCHEDULES) = Linear.Config()  # type: ignore[valid-type]
     loop: LoopConfig = LoopConfig()
+    ema: EMAConfig | None = None
+    parallel: ParallelConfig = Field(ParallelConfig(), exclude=True)
     seed: int = 0
     device: str = "auto"
     save_every: int = Field(0, ge=0)

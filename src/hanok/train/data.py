@@ -11,6 +11,7 @@ import torch
 from hanok.core.errors import UsageError
 from hanok.model.model import Model
 from hanok.text.batch import Batch
+from hanok.text.data.changed import Change, changed
 from hanok.text.data.shard import INDEX, Shards
 from hanok.text.data.stream import evaluation_batches
 from hanok.train.objective.clm import NextToken
@@ -40,23 +41,31 @@ def shards_of(path: Path, split: str) -> Path | None:
 
 
 def mean_loss(model: Model, batches: Sequence[Batch]) -> float:
-    """Return the weighted mean of -log p over batches, in nats per token."""
+    """Return the weighted mean of -log p(target) over batches of any objective over tokens, in nats per target."""
     clm = NextToken(NextToken.Config())
     total = weight = 0.0
     with torch.no_grad():
         for batch in batches:
             here = batch.to(model.device)
             count = float(clm.count(here))
-            total += float(clm(model, here)[0]) * count
+            if count:
+                total += float(clm(model, here)[0]) * count
             weight += count
     return total / weight
 
 
-def validation(shards: Path, *, length: int, batch: int, max_tokens: int) -> Callable[[Model], dict[str, float]]:
-    """Return what measures val/loss (nats per token) and val/bpb (bits per byte of text) on the first tokens."""
+def validation(
+    shards: Path, *, length: int, batch: int, max_tokens: int, change: Change | None = None
+) -> Callable[[Model], dict[str, float]]:
+    """Return what measures val/loss (nats per target) and val/bpb (bits per byte of text) on the first tokens.
+
+    With a `change` it is always the same tokens that are hidden or cut out, and there are no bits per byte.
+    """
     held = Shards(shards)
     batches = list(evaluation_batches(held, length=length, batch=batch, max_tokens=max_tokens))
-    bytes_per_token = held.num_bytes / len(held)
+    if change is not None:
+        batches = [changed(part, change, seed=0, number=number) for number, part in enumerate(batches)]
+    bytes_per_token = held.num_bytes / len(held) if change is None else 0.0
 
     def measure(model: Model) -> dict[str, float]:
         loss = mean_loss(model, batches)

@@ -6,8 +6,8 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,13 +17,17 @@ from hanok.core.config import Config
 from hanok.core.errors import HanokError, Interrupted, UsageError
 from hanok.ops.numerics import numerics
 from hanok.text.batch import Batch
+from hanok.train.checkpoint.ranks import any_rank
+from hanok.train.float8 import Float8Config, float8_layers
 from hanok.train.hook import Hook, Record
 from hanok.train.objective.policy import Objective
+from hanok.train.recompute import recomputing
 from hanok.train.schedule.warmup import Schedule
 from hanok.train.signals import StopSignals
 from hanok.train.state import TrainState
 
 WARMUP_STEPS = 3  # steps of a process that its speed figure leaves out: caches fill, memory pools grow
+SHORT = ("bfloat16", "float8")  # formats of products that autocast makes
 RECENT = 64  # gradient norms that a spike is measured against
 
 
@@ -34,6 +38,9 @@ class LoopConfig(Config):
     finite (or whose norm is `spike` times the recent median) is skipped: the data moves on, the parameters do not;
     `patience` of them in a row end the run. `compute`: "float32" multiplies as the weights are stored, "bfloat16"
     casts products under autocast, "mixed" keeps float32 tensors and lets the device shorten what it multiplies.
+    "float8" does as "bfloat16", and multiplies by weights in 8 bits (`float8` says how). Every `recompute`-th block
+    keeps nothing for its gradient and is computed twice (activation checkpointing; 1: all, 0: none).
+    `compile` "model" runs the forward as compiled code, which takes half a minute to make and then saves time.
     """
 
     accumulate: int = Field(1, ge=1)
@@ -41,7 +48,10 @@ class LoopConfig(Config):
     spike: float | None = Field(None, gt=1)
     patience: int = Field(3, ge=1)
     numerics: Literal["fast", "exact"] = "fast"
-    compute: Literal["float32", "mixed", "bfloat16"] = "float32"
+    compute: Literal["float32", "mixed", "bfloat16", "float8"] = "float32"
+    float8: Float8Config = Float8Config()
+    recompute: int = Field(0, ge=0)
+    compile: Literal["none", "model"] = "none"
 
 
 def train(
@@ -57,12 +67,12 @@ def train(
     """
     record: Record = {}
     speed = Speed()
-    with StopSignals() as signals, computing(config):
+    with StopSignals() as signals, computing(config, state):
         for hook in hooks:
             hook.start(state)
-        while state.step < state.steps and signals.received is None:
+        while state.step < state.steps and not any_rank(signals.received is not None):
             started = time.perf_counter()
-            factor = schedule(state.step, state.steps)
+            factor = schedule(state.step - state.skipped, state.steps)  # of a step that was refused nothing is left
             record = update(state, objective, config, factor, hooks)
             elapsed = time.perf_counter() - started
             state.step += 1
@@ -82,8 +92,9 @@ def train(
                 hook.finish(state)
         for hook in hooks:
             hook.stop(state)
-    if signals.received is not None:
-        raise Interrupted(f"stopped by {signals.received} after step {state.step} of {state.steps}; it can be resumed")
+    if signals.received is not None or state.step < state.steps:
+        why = signals.received or "a signal to another rank"
+        raise Interrupted(f"stopped by {why} after step {state.step} of {state.steps}; it can be resumed")
     return record
 
 
@@ -106,8 +117,10 @@ def update(
         _skip(state, refused, config)
     else:
         norm = record["grad_norm"]
+        if (probe := state.optimizer.probe(state.ranks.rank)) is not None:
+            _observe(state, probe, batches, config)
         if config.clip is not None and norm > config.clip:
-            torch.nn.utils.clip_grads_with_norm_(state.optimizer.parameters, config.clip, figures["grad_norm"])
+            state.ranks.clip(state.optimizer.parameters, config.clip, figures["grad_norm"])
         state.optimizer.step(factor)
         state.skipped_in_row = 0
         state.norms = [*state.norms[1 - RECENT :], norm] if config.spike is not None else []
@@ -123,15 +136,19 @@ def accumulate(
 
     Figures are means weighted like the loss; names that end in max or min are that instead.
     """
+
+    def forward(policy: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        # Entered anew for each forward: autocast keeps the weights that it has cast until it ends.
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.compute in SHORT):
+            return objective(policy, batch)
+
     counts = torch.stack([objective.count(batch) for batch in batches])
     shares = counts / state.ranks.sum(counts.sum())  # not a number, and so refused, where no token carries weight
     figures: dict[str, Tensor] = {}
-    for batch, share in zip(batches, shares, strict=True):
-        # Entered anew for each forward: autocast keeps the weights that it has cast until it ends.
-        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=config.compute == "bfloat16"):
-            loss, metrics = objective(state.policy, batch)
-        (loss * share).backward()
-        for name, value in {"loss": loss.detach(), **metrics}.items():
+    for number, (batch, share) in enumerate(zip(batches, shares, strict=True), 1):
+        last = number == len(batches)
+        loss, metrics = state.ranks.backward(forward, objective.count, state.policy, batch, share, last=last)
+        for name, value in {"loss": loss, **metrics}.items():
             if name.endswith("max"):
                 figures[name] = torch.maximum(figures.get(name, value), value)
             elif name.endswith("min"):
@@ -141,6 +158,20 @@ def accumulate(
     if state.ranks.size == 1:
         return figures
     return {name: _over_ranks(state, name, value) for name, value in figures.items()}
+
+
+def _observe(state: TrainState, probe: Objective, batches: Sequence[Batch], config: LoopConfig) -> None:
+    """Show the optimiser the gradient of its probe on these batches, if it is finite, and put the step's back."""
+    parameters = state.optimizer.parameters
+    held = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    accumulate(state, probe, batches, config)
+    count = state.ranks.sum(torch.stack([probe.count(batch) for batch in batches]).sum())
+    if math.isfinite(state.ranks.norm(parameters)):
+        state.optimizer.observe(float(count))
+    for parameter, grad in zip(parameters, held, strict=True):
+        parameter.grad = grad
 
 
 def _over_ranks(state: TrainState, name: str, value: Tensor) -> Tensor:
@@ -171,15 +202,23 @@ def _skip(state: TrainState, why: str, config: LoopConfig) -> None:
 
 
 @contextmanager
-def computing(config: LoopConfig) -> Iterator[None]:
-    """Set numerics and the format of products for this run, and put both back."""
+def computing(config: LoopConfig, state: TrainState | None = None) -> Iterator[None]:
+    """Set numerics, the format of products and what is computed twice for this run, and put all back."""
     if config.numerics == "exact" and config.compute != "float32":
         raise UsageError(f"exact numerics multiply as the weights are stored: compute {config.compute!r} needs 'fast'")
+    if config.numerics == "exact" and config.compile != "none":
+        raise UsageError("exact numerics run as they are written: loop.compile needs numerics 'fast'")
+    if config.compile != "none" and (config.recompute or config.compute == "float8"):
+        raise UsageError("loop.compile makes code of plain blocks: it goes with neither recompute nor compute 'float8'")
     before = torch.get_float32_matmul_precision()
     if config.compute == "mixed":
         torch.set_float32_matmul_precision("medium")
     try:
-        with numerics(config.numerics):
+        with numerics(config.numerics), ExitStack() as stack:
+            if state is not None:
+                stack.enter_context(recomputing(state.model, config.recompute))
+            if state is not None and config.compute == "float8":
+                stack.enter_context(float8_layers(state, config.float8).attached())
             yield
     finally:
         torch.set_float32_matmul_precision(before)

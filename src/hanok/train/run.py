@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
+from hanok.core.claim import Claim
+from hanok.core.errors import UsageError
 from hanok.core.log import Log
 from hanok.core.rng import Streams
 from hanok.model.model import Model
+from hanok.model.size import count_model
+from hanok.ops.peak import matmul_peak
+from hanok.train.checkpoint.folder import claimed
+from hanok.train.compile import compiled
 from hanok.train.config import TrainingConfig
+from hanok.train.ema import EMA
+from hanok.train.float8 import KEPT, Float8Layers
 from hanok.train.hook import Hook, Record
 from hanok.train.hook.balance import Balance
 from hanok.train.hook.checkpoint import Checkpoint
 from hanok.train.hook.metrics import Metrics, Names
 from hanok.train.hook.progress import Progress
+from hanok.train.hook.utilisation import Utilisation
 from hanok.train.hook.validate import Measure, Validate
-from hanok.train.loop import computing, train, update
+from hanok.train.loop import SHORT, computing, train, update
 from hanok.train.objective.policy import Objective
 from hanok.train.optim import OPTIMIZERS
+from hanok.train.optim.base import Growths, Optimizer
 from hanok.train.schedule import SCHEDULES
 from hanok.train.state import Source, TrainState, resume
+
+if TYPE_CHECKING:
+    from hanok.train.parallel.team import Team
 
 TRIAL_STEPS = 8
 TRIAL_SECONDS = 3.0
@@ -45,41 +63,113 @@ class Runner:
         measure: Measure | None = None,
         hooks: Sequence[Hook] = (),
         show: Sequence[str] = (),
+        growth: Growths | None = None,
     ) -> Record:
-        """Train `model` in place."""
-        config, log = self.config, self.log.at(self.out)
-        optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, model)
+        """Train `model` in place; `growth` says by name how its parameters differ from those the rates are for."""
+        with claimed(self.out / "checkpoints") as claim:
+            return self._run(model, source, objective, claim, measure, hooks, show, growth)
+
+    def _run(
+        self,
+        model: Model,
+        source: Source,
+        objective: Objective,
+        claim: Claim,
+        measure: Measure | None,
+        hooks: Sequence[Hook],
+        show: Sequence[str],
+        growth: Growths | None,
+    ) -> Record:
+        config, log, whole = self.config, self.log.at(self.out), model
+        team = self._team(model)
+        if team is not None:
+            model, source, measure = team.model, team.slice(source), measure and team.measuring(measure)
+            log = log if team.first else Log(None, quiet=True)
+        optimizer = self._optimizer(model, growth)
         state = TrainState(
             model, optimizer, source, config.steps or 0, rng=Streams(config.seed), fingerprint=config.digest()
         )
+        if team is not None:
+            state.ranks, state.forward = team.ranks, team.policy
+        if config.loop.compile == "model":
+            state.forward = compiled(model)
+        average = None if config.ema is None else EMA(config.ema, model)
+        if average is not None:
+            state.extra["ema"] = average
+            measure = measure and average.measuring(measure)
+        layers = Float8Layers(model, config.loop.float8) if config.loop.compute == "float8" else None
+        if layers is not None:
+            state.extra[KEPT] = layers
         found = resume(state, self.out / "checkpoints", log.info)
         if found is not None:
             log.info(f"{self.title}: going on from {found.name} of {state.steps}")
         elif config.minutes is not None:
-            state.steps = self._affordable(state, objective, 60 * config.minutes)
+            state.steps = self._affordable(state, objective, 60 * config.minutes, growth)
         validate = [] if measure is None else [Validate(measure, log, every=config.validate_every)]
         checkpoint = Checkpoint(
             self.out / "checkpoints",
             every=config.save_every,
             seconds=config.save_seconds,
             keep=config.keep,
+            claim=claim,
             say=log.info,
         )
-        usual = [Balance(), Metrics(log, names=self.names), Progress(log, self.title, show=show), *validate, checkpoint]
+        usual = [
+            *([] if average is None else [average]),
+            *([] if layers is None else [layers]),
+            *self._utilisation(whole),
+            Balance(),
+            Metrics(log, names=self.names),
+            Progress(log, self.title, show=show),
+            *validate,
+            checkpoint,
+        ]
         schedule = SCHEDULES[config.schedule.kind](config.schedule)
-        record = train(state, objective, schedule, config.loop, [*hooks, *usual])
+        with contextlib.nullcontext() if team is None else team.watched(state):
+            record = train(state, objective, schedule, config.loop, [*hooks, *usual])
+        if average is not None:
+            average.settle()
+        if team is not None:
+            team.gather()
         measured = validate[0].last if validate else {}
-        return {**record, **measured, "steps": state.step}
+        return {**record, **measured, "steps": state.step, "failed_saves": checkpoint.failures}
 
-    def _affordable(self, state: TrainState, objective: Objective, seconds: float) -> int:
+    def _team(self, model: Model) -> Team | None:
+        """Return this process's part of the model where several processes train it."""
+        if self.config.parallel.size == 1:
+            return None
+        if self.config.steps is None:
+            raise UsageError("parallel: several processes need a number of steps, not of minutes")
+        from hanok.train.parallel.team import divide  # what it imports takes a second
+
+        return divide(model, self.config.parallel, self.config.loop, device=model.device.type)
+
+    def _utilisation(self, model: Model) -> list[Hook]:
+        """Return the hook that says how busy the device is; where steps do other work too, it would mislead."""
+        if self.names != "pretrain":
+            return []
+        dtype = torch.bfloat16 if self.config.loop.compute in SHORT else torch.float32
+        with computing(self.config.loop):
+            peak = matmul_peak(dtype, model.device) * self.config.parallel.size
+        return [Utilisation(count_model(model).training_flops_per_token(self.config.length), peak)]
+
+    def _optimizer(self, model: nn.Module, growth: Growths | None) -> Optimizer:
+        optimizer: Optimizer = OPTIMIZERS[self.config.optimizer.kind](self.config.optimizer, model, growth)
+        return optimizer
+
+    def _affordable(
+        self, state: TrainState, objective: Objective, seconds: float, growth: Growths | None = None
+    ) -> int:
         """Return how many steps fit, from a few trial steps that leave no trace."""
         before = state.source.state()
         model = copy.deepcopy(state.model)
         trial = copy.copy(state)
-        trial.model, trial.optimizer = model, OPTIMIZERS[self.config.optimizer.kind](self.config.optimizer, model)
+        trial.model, trial.optimizer = model, self._optimizer(model, growth)
+        trial.forward = None if state.forward is None else compiled(model)
+        trial.extra = {}
         times: list[float] = []
         started = time.perf_counter()
-        with computing(self.config.loop):
+        with computing(self.config.loop, trial):
             while len(times) < TRIAL_STEPS and time.perf_counter() - started < TRIAL_SECONDS:
                 begun = time.perf_counter()
                 update(trial, objective, self.config.loop, 0.0)

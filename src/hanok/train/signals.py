@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop: the first waits for the step to end, the second does not wait."""
+"""Ctrl-C and SIGTERM as a wish to stop when the step has ended; a second Ctrl-C does not wait."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class StopSignals:
     """Notes a signal in `received` instead of dying of it; handlers are put back on exit.
+
+    Only a person's second Ctrl-C cuts the last save short: schedulers repeat SIGTERM, and kill when they mean it.
 
     Only a main thread may handle signals; elsewhere this does nothing.
     """
@@ -34,5 +36,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.received = signal.Signals(number).name

@@ -119,6 +119,25 @@ class InverseRootRow:
         theirs[self.theirs] = round(get(ours, self.ours) ** -2)
 
 
+@dataclass(frozen=True)
+class InverseRow:
+    """A number by which they divide, and with whose inverse we multiply."""
+
+    theirs: str
+    ours: str
+    default: float = 1.0
+
+    def read(self, theirs: Json, ours: Json) -> None:
+        number = theirs.get(self.theirs, self.default)
+        if not isinstance(number, int | float) or number <= 0:
+            raise UsageError(f"config.json: {self.theirs} must be a number above 0, not {number!r}")
+        put(ours, self.ours, 1 / number)
+
+    def write(self, ours: Json, theirs: Json) -> None:
+        inverse = 1 / get(ours, self.ours)
+        theirs[self.theirs] = next((n for n in (inverse, round(inverse, 9)) if 1 / n == get(ours, self.ours)), inverse)
+
+
 def sizes(*, context: int, embeddings: Literal["tied", "untied"] = "untied") -> tuple[Row, ...]:
     """Return the rows of vocabulary, width, depth and context, with what absent keys mean."""
     tie = flag("tied", "untied") | {"default": embeddings == "tied"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -129,12 +129,15 @@ class Rule:
     An index may be moved: `blocks.{l*2+1}.`. An index that is in their name alone counts the parts of a stacked tensor
     of ours (`experts.{e}.`). DROP ignores a tensor (a buffer that we compute), TIED one that shares another's matrix.
     Where their name depends on the config, `when` is a path in ours and the words there for which this is the name.
+    Where a name holds for some layers alone, or counts something else, `over` gives the numbers of each by the words
+    that stand in braces.
     """
 
     theirs: str
     ours: str | tuple[str, ...] = ""
     op: Op | Interleaved = SAME
     when: tuple[str, ...] = ()
+    over: Callable[[ModelConfig], Iterable[Mapping[str, int | str]]] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,11 +167,12 @@ def expand(
         if rule.when and str(_at(rule.when[0], config)) not in rule.when[1:]:
             continue
         op = _bound(rule.op, config)
-        for layer in _numbers(rule.theirs, config):
-            theirs = re.sub(r"\{[lm]\}", str(layer), rule.theirs)
-            names = tuple(_fill(n, layer) for n in rule.names)
+        for numbers in rule.over(config) if rule.over else _numbers(rule.theirs, config):
+            theirs, names = _fill(rule.theirs, numbers), tuple(_fill(name, numbers) for name in rule.names)
             if rule.op is DROP:
                 ignored.add(theirs)
+                if len(ignored) > MOST:
+                    raise UsageError(f"config.json asks for more than {MOST} tensors, {theirs} among them")
             elif all(name in shapes for name in names):
                 parts = _parts(theirs, shapes[names[0]])
                 if len(pieces) + len(parts) > MOST:
@@ -188,20 +192,22 @@ def _parts(theirs: str, shape: torch.Size) -> Sequence[int | None]:
     return range(shape[0]) if "{e}" in theirs else (None,)
 
 
-def _numbers(theirs: str, config: ModelConfig) -> range:
+def _numbers(theirs: str, config: ModelConfig) -> Iterable[Mapping[str, int | str]]:
     """Return which layers a name counts: those of the stacks, or the modules that are numbered on from its end."""
     if "{m}" in theirs:
-        return range(config.depth, config.depth + (config.mtp.depth if config.mtp else 0))
-    return range(max(config.depth, config.encoder.depth if config.encoder else 0) if "{l}" in theirs else 1)
+        return ({"m": config.depth + at} for at in range(config.mtp.depth if config.mtp else 0))
+    deepest = max(config.depth, config.encoder.depth if config.encoder else 0)
+    return ({"l": layer} for layer in range(deepest if "{l}" in theirs else 1))
 
 
-def _fill(name: str, layer: int) -> str:
-    """Put a layer's number, multiplied and moved as the name says, in the place of {l}, {l*2}, {l*2+1} or {m}."""
+def _fill(name: str, numbers: Mapping[str, int | str]) -> str:
+    """Put numbers, multiplied and moved as the name says, in the place of {l}, {l*2}, {l*2+1}; others stay."""
 
     def number(found: re.Match[str]) -> str:
-        return str(layer * int(found[1] or 1) + int(found[2] or 0))
+        value = numbers.get(found[1], found[0])
+        return str(value * int(found[2] or 1) + int(found[3] or 0)) if isinstance(value, int) else value
 
-    return re.sub(r"\{[lm](?:\*(\d+))?(?:\+(\d+))?\}", number, name)
+    return re.sub(r"\{(\w+)(?:\*(\d+))?(?:\+(\d+))?\}", number, name)
 
 
 def _bound(op: Op | Interleaved, config: ModelConfig) -> Op:

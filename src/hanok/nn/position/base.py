@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from hanok.ops.attention import Bias
+
+
+def reach(positions: Tensor) -> int:
+    """Return one more than the largest position.
+
+    Compiled code cannot wait for a number: it takes the length, below which its caller has found all positions to lie.
+    """
+    if torch.compiler.is_compiling():
+        return positions.shape[-1]
+    return int(positions.max()) + 1 if positions.numel() else 1
 
 
 class Position(nn.Module):

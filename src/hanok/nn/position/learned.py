@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
 from hanok.nn.position import POSITIONS
-from hanok.nn.position.base import Position
+from hanok.nn.position.base import Position, reach
 
 
 @POSITIONS.register("learned", paper="Gehring et al. 2017, arXiv 1705.03122; Radford et al. 2018 (GPT)")
@@ -40,8 +40,6 @@ class LearnedPosition(Position):
             self.weight.copy_(torch.empty(self.weight.shape).normal_(0.0, 0.02, generator=generator))
 
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
-        if positions.numel() and int(positions.max()) >= self.config.length:
-            raise UsageError(
-                f"position {int(positions.max())} has no learned vector: this model reads {self.config.length} tokens"
-            )
+        if (need := reach(positions)) > self.config.length:
+            raise UsageError(f"position {need - 1} has no learned vector: this model reads {self.config.length} tokens")
         return x + F.embedding(positions + self.config.offset, self.weight)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hanok.core.config import PartConfig
 from hanok.nn.position import POSITIONS
-from hanok.nn.position.base import Position
+from hanok.nn.position.base import Position, reach
 from hanok.nn.position.scaling import Scaling, plain
 from hanok.ops.rope import Layout, rotate
 
@@ -72,7 +72,7 @@ class RoPE(Position):
 
     def angles(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cos and sin of the angles (..., pairs) at integer positions (...)."""
-        need = int(positions.max()) + 1 if positions.numel() else 1
+        need = reach(positions)
         key = (positions.device, dtype)
         if key not in self._table or self._table[key][0].shape[0] < need:
             self._table[key] = self._grow(-(-need // CHUNK), positions.device, dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hanok.core.config import PartConfig
 from hanok.nn.position import POSITIONS
-from hanok.nn.position.base import Position
+from hanok.nn.position.base import Position, reach
 
 CHUNK = 1024  # the table grows by this many positions, so that a value's bits never depend on who asked first
 
@@ -35,7 +35,7 @@ class SinusoidalPosition(Position):
         self._table: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
-        need = int(positions.max()) + 1 if positions.numel() else 1
+        need = reach(positions)
         key = (positions.device, x.dtype)
         if key not in self._table or self._table[key].shape[0] < need:
             chunks = -(-need // CHUNK)

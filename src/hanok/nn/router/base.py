@@ -73,7 +73,7 @@ class Router(nn.Module):
     @property
     def idle(self) -> float:
         """Return how many of its numbers a token does not use."""
-        return self.weight.numel() * (1 - self.active)
+        return self.weight.numel() * max(0.0, 1 - self.active)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weight: normal with deviation 1/sqrt(dim), so that logits of normalised states have deviation 1."""
@@ -88,7 +88,8 @@ class Router(nn.Module):
         tally = current()
         if tally is not None:
             tally.entries.append((self, logits, choice))
-            self.count(choice)
+            if not tally.again:
+                self.count(choice)
         return choice
 
     def logits(self, x: Tensor) -> Tensor:

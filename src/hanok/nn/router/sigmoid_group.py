@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import pydantic
@@ -62,8 +63,8 @@ class SigmoidGroup(Router):
         loads = load(choice.experts, self.outputs)
         self._loads = loads if self._loads is None else self._loads + loads
 
-    def rebalance(self) -> None:
-        """Move the bias towards even loads, and start counting anew."""
+    def rebalance(self, total: Callable[[Tensor], Tensor] = torch.clone) -> None:
+        """Move the bias towards even loads, and start counting anew; `total` sums loads over processes."""
         if self._loads is not None:
-            self.bias.copy_(bias_step(self.bias, self._loads, self.config.rate))
+            self.bias.copy_(bias_step(self.bias, total(self._loads), self.config.rate))
         self._loads = None

@@ -26,11 +26,13 @@ _open: ContextVar[Tally | None] = ContextVar("tally", default=None)
 class Tally:
     """One entry per router that ran: the router, its logits (B, T, E), and what it chose.
 
-    Other parts add `terms` to the loss, and `notes`: named figures, of which the mean over parts is shown.
+    Other parts add `terms` to the loss, and `notes`: named figures, of which the mean over parts is shown. `again` says
+    that what runs has run before (activation checkpointing), and is not to be counted once more.
     """
 
     entries: list[tuple[Router, Tensor, Choice]] = field(default_factory=list)
     terms: list[Tensor] = field(default_factory=list)
+    again: bool = False
     notes: list[tuple[str, Tensor]] = field(default_factory=list)
 
     def loss(self) -> Tensor | None:
@@ -69,9 +71,9 @@ class Tally:
 
 
 @contextmanager
-def tallying() -> Iterator[Tally]:
+def tallying(*, again: bool = False) -> Iterator[Tally]:
     """Collect what routers do inside the `with` block (per thread and per task)."""
-    tally = Tally()
+    tally = Tally(again=again)
     token = _open.set(tally)
     try:
         yield tally

@@ -12,7 +12,7 @@ from hanok.report.run import Run
 Builder = Callable[[Run, str, Artifact], Section]
 
 SECTIONS: Registry[Builder] = Registry("report section", __name__)
-ORDER = ("plan", "data", "tasks", "pretrain", "sft", "dpo", "focus", "grpo", "ladder", "quantize", "serve")
+ORDER = ("plan", "clean", "data", "tasks", "pretrain", "sft", "dpo", "focus", "grpo", "ladder", "quantize", "serve")
 
 
 def sections(run: Run) -> list[Section]:

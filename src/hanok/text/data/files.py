@@ -12,32 +12,32 @@ from hanok.core.errors import UsageError, suggest
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
-def find_files(paths: Sequence[str | Path]) -> list[Path]:
+def find_files(paths: Sequence[str | Path], *, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Return the files that paths, folders (searched below) and globs name, in order and each once."""
     if not paths:
         raise UsageError("no data: give at least one file, folder or glob")
     found: dict[Path, None] = {}
     for path in paths:
-        found.update(dict.fromkeys(_find(str(path))))
+        found.update(dict.fromkeys(_find(str(path), suffixes)))
     return list(found)
 
 
-def _find(path: str) -> list[Path]:
+def _find(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     if Path(path).is_file():
-        if Path(path).suffix not in SUFFIXES:
-            raise UsageError(f"{path}: cannot read {Path(path).suffix!r} files (known: {', '.join(SUFFIXES)})")
+        if not path.endswith(suffixes):
+            raise UsageError(f"{path}: cannot read {Path(path).suffix!r} files (known: {', '.join(suffixes)})")
         return [Path(path)]
     if Path(path).is_dir():
-        files = sorted(file for file in Path(path).rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        files = sorted(file for file in Path(path).rglob("*") if file.name.endswith(suffixes) and file.is_file())
         if not files:
-            raise UsageError(f"{path} holds no {', '.join(SUFFIXES)} file")
+            raise UsageError(f"{path} holds no {', '.join(suffixes)} file")
         return files
     matches = [Path(match) for match in sorted(glob.glob(path, recursive=True))] if glob.has_magic(path) else []
-    files = [file for file in matches if file.is_file() and file.suffix in SUFFIXES]
+    files = [file for file in matches if file.is_file() and file.name.endswith(suffixes)]
     if files:
         return files
     if glob.has_magic(path):
-        raise UsageError(f"{path} matches no {', '.join(SUFFIXES)} file")
+        raise UsageError(f"{path} matches no {', '.join(suffixes)} file")
     folder = Path(path).parent
     beside = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     raise UsageError(f"{path} does not exist{suggest(Path(path).name, beside)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,19 @@ class Order:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go to a saved position; one that belongs to other data or another seed is refused."""
-        for key, value in self.state().items():
-            if key not in state:
-                raise UsageError(f"the saved data position lacks {key!r}; it is damaged")
-            if key not in ("epoch", "index") and state[key] != value:
-                raise UsageError(f"the saved data position has {key} {state[key]!r}, but this stream has {value!r}")
+        check_identity(state, self.state(), free=("epoch", "index"))
         self.epoch, self.index = int(state["epoch"]), int(state["index"])
         self._shuffle()
 
     def _shuffle(self) -> None:
         generator = np.random.Generator(np.random.PCG64(derive(self._seed, f"epoch {self.epoch}")))
         self._permutation = generator.permutation(self.n)
+
+
+def check_identity(state: dict[str, Any], own: dict[str, Any], *, free: Sequence[str]) -> None:
+    """Refuse a saved position that lacks a key of `own` or differs in one that is not `free`."""
+    for key, value in own.items():
+        if key not in state:
+            raise UsageError(f"the saved data position lacks {key!r}; it is damaged")
+        if key not in free and state[key] != value:
+            raise UsageError(f"the saved data position has {key} {state[key]!r}, but this stream has {value!r}")

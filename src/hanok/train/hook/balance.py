@@ -20,4 +20,4 @@ class Balance(Hook):
         """Use the loads of this step's training batches."""
         for module in state.model.modules():
             if isinstance(module, SigmoidGroup):
-                module.rebalance()
+                module.rebalance(state.ranks.sum)

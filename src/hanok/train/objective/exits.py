@@ -17,11 +17,12 @@ from hanok.nn.context import Dense
 from hanok.nn.router.tally import tallying
 from hanok.text.batch import Batch
 from hanok.train.objective import OBJECTIVES
+from hanok.train.objective.base import TokenMean
 from hanok.train.objective.policy import Metrics, Policy
 
 
 @OBJECTIVES.register("exits", paper="Schuster et al. 2022, arXiv 2207.07061")
-class Exits:
+class Exits(TokenMean):
     """Next-token prediction after several layers, by the model's own norm and head.
 
         loss = sum_l a_l L_l / sum_l a_l,    a_l = l    ("depth": CALM, later exits count for more)
@@ -36,15 +37,6 @@ class Exits:
         kind: Literal["exits"] = "exits"
         layers: tuple[int, ...] = Field(min_length=1)
         weigh: Literal["depth", "even"] = "depth"
-
-    needs: tuple[str, ...] = ()
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def count(self, batch: Batch) -> Tensor:
-        """Return the sum of the weights."""
-        return batch.weights.sum()
 
     def __call__(self, policy: Policy, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the loss, and each exit's loss and share of likeliest tokens that were right."""

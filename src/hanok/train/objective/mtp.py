@@ -17,11 +17,12 @@ from hanok.nn.context import Dense
 from hanok.nn.router.tally import tallying
 from hanok.text.batch import Batch
 from hanok.train.objective import OBJECTIVES
+from hanok.train.objective.base import TokenMean
 from hanok.train.objective.policy import Metrics, Policy
 
 
 @OBJECTIVES.register("mtp", paper="DeepSeek-AI 2024, arXiv 2412.19437")
-class MultiToken:
+class MultiToken(TokenMean):
     """Next-token prediction plus `weight` times the mean loss of the D modules that predict 1 to D tokens further.
 
         loss = L_0 + weight / D * sum_k L_k,    L_k = sum_i w_{i+k} * -log p_k(y_{i+k} | t_{<=i+k}) / sum_i w_i
@@ -35,15 +36,6 @@ class MultiToken:
 
         kind: Literal["mtp"] = "mtp"
         weight: float = Field(0.3, ge=0)
-
-    needs: tuple[str, ...] = ()
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def count(self, batch: Batch) -> Tensor:
-        """Return the sum of the weights."""
-        return batch.weights.sum()
 
     def __call__(self, policy: Policy, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the loss, its part by depth, and the share of targets that each depth found likeliest."""

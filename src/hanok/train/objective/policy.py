@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from hanok.core.errors import UsageError
-from hanok.nn.context import Dense
+from hanok.nn.context import Dense, Source
+from hanok.ops.linear_cross_entropy import Projection
 from hanok.text.batch import Batch
 
 Metrics = dict[str, Tensor]
@@ -23,6 +24,24 @@ class Policy(Protocol):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of each state."""
+        ...
+
+
+@runtime_checkable
+class Headed(Protocol):
+    """A policy whose head may be a plain matrix, so that a loss need not hold all logits."""
+
+    def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
+        """Return the head, and what it multiplies; None where it is no plain matrix."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A policy that reads a source before it writes."""
+
+    def encode(self, source: Tensor, seen: Tensor | None = None) -> Source:
+        """Return what the encoder made of source tokens (B,S)."""
         ...
 
 
@@ -44,15 +63,30 @@ class Objective(Protocol):
         ...
 
 
-def counted_logits(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the float32 logits (N, V) of the N tokens whose weight is not zero, and their flat positions (N,).
+def context_of(policy: Policy, batch: Batch) -> Dense:
+    """Return the whole sequences of a batch as a context, with the columns "source" and "prefix" if there are any."""
+    prefix, source = batch.columns.get("prefix"), None
+    if "source" in batch.columns:
+        if not isinstance(policy, Reader):
+            raise UsageError("the batch has a source, which this policy cannot read")
+        seen = batch.columns.get("source_seen")
+        source = policy.encode(batch.columns["source"], None if seen is None else seen != 0)
+    return Dense(batch.tokens, batch.positions, batch.segments, source, None if prefix is None else prefix != 0)
+
+
+def counted_states(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the states (N, D) of the N tokens whose weight is not zero, and their flat positions (N,).
 
     The head is the widest product of a small model; a prompt's tokens, which no loss asks about, never reach it.
     """
-    states = policy.hidden(batch.tokens, Dense(batch.tokens, batch.positions, batch.segments)).flatten(0, 1)
+    states = policy.hidden(batch.tokens, context_of(policy, batch)).flatten(0, 1)
     where = batch.weights.flatten().nonzero().squeeze(1)
-    if where.numel() < states.shape[0]:
-        states = states.index_select(0, where)
+    return states if where.numel() == states.shape[0] else states.index_select(0, where), where
+
+
+def counted_logits(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the float32 logits (N, V) of the N tokens whose weight is not zero, and their flat positions (N,)."""
+    states, where = counted_states(policy, batch)
     return policy.logits(states).float(), where
 
 

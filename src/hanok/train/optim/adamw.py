@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from hanok.core.config import PartConfig
 from hanok.train.optim import OPTIMIZERS
-from hanok.train.optim.base import Slot, check_cover, check_patterns, matches, slots, take
+from hanok.train.optim.base import Growths, Optimizer, Slot, check_cover, check_patterns, matches, mesh_of, slots, take
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -27,38 +28,40 @@ class AdamWConfig(PartConfig):
 
 
 @OPTIMIZERS.register("adamw", paper="arXiv:1711.05101")
-class AdamW:
+class AdamW(Optimizer):
     """Adam with decoupled weight decay, which matrices get and vectors do not.
 
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
         p = p (1 - lr wd) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 
     One pass over memory per parameter: on a CPU the fused kernel is four to six times as fast as the stepwise ones.
+    A parameter that has grown moves at a rate of its own, and decays at the common one.
     """
 
     Config = AdamWConfig
 
-    def __init__(self, config: AdamWConfig, model: nn.Module, only: list[Slot] | None = None) -> None:
+    def __init__(
+        self, config: AdamWConfig, model: nn.Module, growth: Growths | None = None, *, only: list[Slot] | None = None
+    ) -> None:
         check_patterns(config.no_decay, model, "no_decay")
         self.config, self.lr = config, config.lr
-        self._slots = slots(model) if only is None else only
+        self._slots = slots(model, growth) if only is None else only
         self.parameters = [slot.parameter for slot in self._slots]
         if only is None:
             check_cover(model, self.parameters)
-        kept = [s.parameter for s in self._slots if s.parameter.ndim < 2 or matches(s.name, config.no_decay)]
-        spared = {id(parameter) for parameter in kept}
-        decayed = [parameter for parameter in self.parameters if id(parameter) not in spared]
+        kinds: dict[tuple[float, float, object], list[nn.Parameter]] = defaultdict(list)
+        for slot in self._slots:
+            decay = 0.0 if slot.parameter.ndim < 2 or matches(slot.name, config.no_decay) else config.weight_decay
+            kinds[decay, slot.growth.by_sign, mesh_of(slot.parameter)].append(slot.parameter)
         groups = [
-            {"params": members, "weight_decay": decay}
-            for members, decay in ((decayed, config.weight_decay), (kept, 0.0))
-            if members
+            {"params": own, "weight_decay": decay / pace, "pace": pace} for (decay, pace, _), own in kinds.items()
         ]
         self._adam = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
     def step(self, factor: float) -> None:
         """Move every parameter."""
         for group in self._adam.param_groups:
-            group["lr"] = self.lr * factor
+            group["lr"] = self.lr * factor * group["pace"]
         self._adam.step()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

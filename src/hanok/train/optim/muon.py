@@ -14,7 +14,18 @@ from hanok.core.config import PartConfig
 from hanok.nn.linear import Linear
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.adamw import AdamW, AdamWConfig
-from hanok.train.optim.base import Slot, check_cover, matches, native_bfloat16, slots, take
+from hanok.train.optim.base import (
+    Growths,
+    Optimizer,
+    Slot,
+    check_cover,
+    laid_like,
+    matches,
+    native_bfloat16,
+    slots,
+    take,
+    whole,
+)
 
 # Quintic with the steepest slope at zero: five rounds bring singular values from anywhere above 1e-3 into about
 # [0.7, 1.2] (Keller Jordan, https://kellerjordan.github.io/posts/muon/).
@@ -42,19 +53,20 @@ class MuonConfig(PartConfig):
 
 
 @OPTIMIZERS.register("muon", paper="arXiv:2502.16982")
-class Muon:
+class Muon(Optimizer):
     """Orthogonalised Nesterov momentum for matrices, and AdamW for embeddings, head, norms and biases.
 
         M = mu M + (1 - mu) G;  U = NewtonSchulz((1 - mu) G + mu M);  W = W (1 - lr wd) - lr scale U
 
-    Matrices of one shape are orthogonalised together, in batched products; the tall ones lie down first.
+    Matrices of one shape are orthogonalised together, in batched products; the tall ones lie down first. Where weights
+    are divided over processes, each of these gathers the gradients and holds every momentum whole.
     """
 
     Config = MuonConfig
 
-    def __init__(self, config: MuonConfig, model: nn.Module) -> None:
+    def __init__(self, config: MuonConfig, model: nn.Module, growth: Growths | None = None) -> None:
         self.config, self.lr = config, config.lr
-        ours, rest = _divide(model, config.adamw_names)
+        ours, rest = _divide(slots(model, growth), model, config.adamw_names)
         self._rest = AdamW(config.adamw, model, only=rest) if rest else None
         self._stacks: list[_Stack] = []
         by_shape: dict[tuple[int, int], list[Slot]] = defaultdict(list)
@@ -101,7 +113,7 @@ class _Stack:
         self.dtype = torch.bfloat16 if fast else torch.float32
 
     def step(self, lr: float) -> None:
-        grads = torch.stack([_lying(slot, _grad(slot)) for slot in self.slots]).float()
+        grads = torch.stack([_lying(slot, whole(_grad(slot))) for slot in self.slots]).float()
         self.momentum.lerp_(grads, 1 - self.config.momentum)
         update = grads.lerp_(self.momentum, self.config.momentum)
         ortho = orthogonalise(update, self.config.rounds, self.dtype)
@@ -110,7 +122,8 @@ class _Stack:
             for weight in weights:
                 weight.mul_(1 - lr * self.config.weight_decay)
         for slot, part in zip(self.slots, ortho, strict=True):
-            slot.parameter.add_(_lying(slot, part), alpha=-lr * self._scale(slot.parameter))
+            move = laid_like(_lying(slot, part).contiguous(), slot.parameter)
+            slot.parameter.add_(move, alpha=-lr * self._scale(slot))
 
     def state(self) -> dict[str, Tensor]:
         pairs = zip(self.slots, self.momentum, strict=True)
@@ -124,11 +137,17 @@ class _Stack:
             else:
                 part.zero_()
 
-    def _scale(self, weight: Tensor) -> float:
-        rows, columns = weight.shape
+    def _scale(self, slot: Slot) -> float:
+        """Return the step's spectral norm; a matrix that has grown gets its old one times sqrt(outputs / inputs).
+
+        That keeps what the step does to activations of a fixed size per entry (arXiv:2310.17813).
+        """
+        grown = slot.growth
+        rows, columns = slot.parameter.shape[0] / grown.outputs, slot.parameter.shape[1] / grown.inputs
+        wide = math.sqrt(grown.outputs / grown.inputs) * grown.pace
         if self.config.scale == "rms":
-            return 0.2 * math.sqrt(max(rows, columns))
-        return math.sqrt(max(1.0, rows / columns))
+            return 0.2 * math.sqrt(max(rows, columns)) * wide
+        return math.sqrt(max(1.0, rows / columns)) * wide
 
 
 def orthogonalise(matrices: Tensor, rounds: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -142,12 +161,12 @@ def orthogonalise(matrices: Tensor, rounds: int = 5, dtype: torch.dtype = torch.
     return x.to(matrices.dtype)
 
 
-def _divide(model: nn.Module, adamw_names: tuple[str, ...]) -> tuple[list[Slot], list[Slot]]:
+def _divide(all_slots: list[Slot], model: nn.Module, adamw_names: tuple[str, ...]) -> tuple[list[Slot], list[Slot]]:
     """Part the parameters by structure: the weights of `Linear` modules, and everything else."""
     ours: list[Slot] = []
     rest: list[Slot] = []
     embedded = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for slot in slots(model):
+    for slot in all_slots:
         matrix = isinstance(slot.owner, Linear) and slot.parameter.ndim == 2 and id(slot.parameter) not in embedded
         (ours if matrix and not matches(slot.name, adamw_names) else rest).append(slot)
     return ours, rest

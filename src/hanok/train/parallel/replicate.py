@@ -1,0 +1,58 @@
+"""Data parallelism: every rank holds the whole model; gradients are summed while the backward still runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hanok.model.model import Model
+
+
+class Replicas:
+    """A policy whose hidden states come through `DistributedDataParallel`, which then sums gradients in buckets.
+
+    Li et al. 2020, arXiv 2006.15704. Its own mean over ranks is replaced by a sum: the loop weighs the losses.
+    """
+
+    def __init__(self, model: Model, group: Any) -> None:
+        self.model = model
+        self.wrapper = DistributedDataParallel(_Hidden(model), process_group=group, init_sync=False)
+        # Its check of annotations cannot read ours, which are strings.
+        self.wrapper.register_comm_hook(group, lambda group, bucket: summed(bucket, group))
+
+    def hidden(self, tokens: Tensor, ctx: Any = None) -> Tensor:
+        """Return the states (B, T, D) before the head."""
+        out: Tensor = self.wrapper(tokens, ctx)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits of each state."""
+        return self.model.logits(hidden)
+
+
+class _Hidden(nn.Module):
+    """The forward that the wrapper sees; gradients of the head, which is used later, reach its buckets all the same."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, ctx: Any) -> Tensor:
+        return self.model.hidden(tokens, ctx)
+
+
+def summed(bucket: Any, group: Any) -> torch.futures.Future[Tensor]:
+    """Sum a bucket of gradients over the ranks."""
+    work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
+    assert work is not None
+    done: torch.futures.Future[Tensor] = work.get_future().then(lambda future: future.value()[0])
+    return done
+
+
+def replicable(model: Model) -> bool:
+    """Return whether every parameter takes part in every step, which the wrapper counts on."""
+    return model.mtp is None and model.pooler is None and model.encoder is None
