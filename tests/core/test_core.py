@@ -173,6 +173,17 @@ def test_stage_reruns_as_a_no_op_and_survives_failure(tmp_path: Path) -> None:
     assert len(calls) == 4
 
 
+def test_what_a_kill_left_half_written_is_no_part_of_the_artifact(tmp_path: Path) -> None:
+    calls: list[str] = []
+    whole = run_stage(_stage(calls), Run(), {}, tmp_path / "a", log=Log(quiet=True))
+    work = tmp_path / "b" / f"{whole.path.name}.partial"
+    (work / "inner" / ".deep.x.tmp").mkdir(parents=True)
+    (work / "inner" / ".deep.x.tmp" / "file").write_text("half")
+    (work / ".config.yaml.x.tmp").write_text("half")
+    again = run_stage(_stage(calls), Run(), {}, tmp_path / "b", log=Log(quiet=True))
+    assert again.files.keys() == whole.files.keys()
+
+
 def test_stage_checks_inputs_before_anything_runs(tmp_path: Path) -> None:
     calls: list[str] = []
     log = Log(quiet=True)

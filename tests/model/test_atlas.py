@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
 import yaml
 
 from hanok.core.errors import UsageError
@@ -63,11 +61,9 @@ def test_cache_at_published_lengths(name: str, length: int, gib: float) -> None:
 
 def test_hybrids_count_as_the_reference_does() -> None:
     """80 billion parameters, of which 3 billion are active; keys and values in one layer of four alone."""
-    with torch.device("meta"):
-        theirs = transformers.Qwen3NextForCausalLM(transformers.Qwen3NextConfig(intermediate_size=5120))
     size = count(published("qwen3-next-80b-a3b"))
-    assert size.params == sum(p.numel() for p in theirs.parameters())
-    assert size.params / 1e9 == pytest.approx(80, rel=0.01) and 3.0 < size.params_active / 1e9 < 4.0
+    assert size.params == 79_674_391_296  # Qwen3NextForCausalLM(Qwen3NextConfig()) of transformers 5.23
+    assert 3.0 < size.params_active / 1e9 < 4.0
     assert size.cache_numbers == 12 * 2 * 2 * 256
     shared = count(published("zamba2-2.7b"))
     assert shared.params == shared.params_active and shared.flops > 3 * shared.params  # a block nine times: 3.1, not 2

@@ -12,9 +12,9 @@ from torch import Tensor
 from hanok.core.errors import UsageError
 from hanok.model.model import Model
 from hanok.nn.context import Dense
-from hanok.text.batch import Batch
 from hanok.ops.linear_cross_entropy import Losses
 from hanok.ops.numerics import numerics
+from hanok.text.batch import Batch
 from hanok.train.objective import OBJECTIVES
 from hanok.train.objective.base import MANY, TokenMean
 from hanok.train.objective.clm import NextToken

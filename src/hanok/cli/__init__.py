@@ -40,6 +40,7 @@ VERBS: dict[str, dict[str, str]] = {
         "dpo": "Align a model with pairs of better and worse answers.",
         "grpo": "Train a model on rewards that can be checked.",
         "plan": "What a training run will take: memory, time and cost, on this machine or a named one.",
+        "replay": "Take a training step that was refused again, and show what was wrong.",
         "scale": "Run a ladder of small models, or fit a scaling law to measured losses.",
         "verify-parallel": "Check each parallel strategy against one process, on this machine.",
         "classic": "The models before the network: n-grams and word vectors.",
@@ -51,6 +52,7 @@ VERBS: dict[str, dict[str, str]] = {
         "quantize": "Store the weights in int8, with the error of each layer.",
         "export": "Write a model for other programs: GGUF, or the Hugging Face layout.",
         "report": "One self-contained HTML page about a run.",
+        "ui": "Watch runs in a browser while they go on.",
     },
     "Use": {
         "run": "Answer one prompt (standard input works too).",

@@ -25,8 +25,8 @@ def verify_parallel(
     """Train with each parallel strategy and with one process, and compare the losses: `verify-parallel moe-tiny`.
 
     The model's shape is taken, with fresh weights in float32, random tokens, and processes on this machine's CPU.
-    Exit code 1 where a loss differs by more than 1e-5 in any step. A strategy that cannot divide this model is passed
-    over, unless it was asked for by name.
+    Exit code 1 where in any step a loss differs by more than 1e-5, or a gradient's norm by 1e-4 of it. A strategy that
+    cannot divide this model is passed over, unless it was asked for by name.
     """
     from hanok.cli.inspect import read_config
     from hanok.train.parallel.verify import STRATEGIES, TOLERANCE, Trial, compare
@@ -43,4 +43,6 @@ def verify_parallel(
         raise UsageError(f"{refused[0].strategy}: {refused[0].error}")
     wrong = [one.strategy for one in found if not one.error and not one.agrees]
     if wrong:
-        raise HanokError(f"{', '.join(wrong)}: losses differ from one process's by more than {TOLERANCE:g}")
+        raise HanokError(
+            f"{', '.join(wrong)}: losses or gradients differ from one process's (by more than {TOLERANCE:g})"
+        )

@@ -59,6 +59,7 @@ def run_stage(
             return Artifact.load(path)
         started = time.monotonic()
         make_dirs(work)
+        sweep(work)
         atomic_write(work / "config.yaml", config.to_yaml())
         metrics = stage.run(config, dict(inputs), work, log.at(work))
         remove(work / "checkpoints")
@@ -100,6 +101,15 @@ def input_digest(path: Path, kind: str, stage: str) -> str:
 def only_one(path: Path) -> Claim:
     """Refuse, in a `with`, to work on a directory that another process is writing."""
     return Claim(path)
+
+
+def sweep(work: Path) -> None:
+    """Remove what a kill in the middle of a write has left, which would become part of the artifact."""
+    for left in sorted(work.rglob(".*.tmp"), reverse=True):
+        if left.is_dir():
+            remove(left)
+        else:
+            left.unlink()
 
 
 def remove(path: Path) -> None:

@@ -55,7 +55,7 @@ class Compiled:
 
     def _fits(self, ctx: Any) -> bool:
         """Say whether these are whole sequences from position 0, which is what the graph is made for."""
-        if not isinstance(ctx, Dense) or ctx.source is not None or current() != "fast":
+        if not isinstance(ctx, Dense) or ctx.source is not None or ctx.prefix is not None or current() != "fast":
             return False
         return bool(ctx.positions.amax() < ctx.positions.shape[1])
 

@@ -29,6 +29,7 @@ from hanok.train.hook.balance import Balance
 from hanok.train.hook.checkpoint import Checkpoint
 from hanok.train.hook.metrics import Metrics, Names
 from hanok.train.hook.progress import Progress
+from hanok.train.hook.spike import Spike
 from hanok.train.hook.utilisation import Utilisation
 from hanok.train.hook.validate import Measure, Validate
 from hanok.train.loop import SHORT, computing, train, update
@@ -97,26 +98,18 @@ class Runner:
         if average is not None:
             state.extra["ema"] = average
             measure = measure and average.measuring(measure)
-        layers = Float8Layers(model, config.loop.float8) if config.loop.compute == "float8" else None
-        if layers is not None:
-            state.extra[KEPT] = layers
+        layers = self._float8(state)
         found = resume(state, self.out / "checkpoints", log.info)
         if found is not None:
             log.info(f"{self.title}: going on from {found.name} of {state.steps}")
         elif config.minutes is not None:
             state.steps = self._affordable(state, objective, 60 * config.minutes, growth)
         validate = [] if measure is None else [Validate(measure, log, every=config.validate_every)]
-        checkpoint = Checkpoint(
-            self.out / "checkpoints",
-            every=config.save_every,
-            seconds=config.save_seconds,
-            keep=config.keep,
-            claim=claim,
-            say=log.info,
-        )
+        checkpoint = self._checkpoint(claim, log)
         usual = [
             *([] if average is None else [average]),
-            *([] if layers is None else [layers]),
+            *layers,
+            Spike(self.out / "refused", objective, config.loop, say=log.info),
             *self._utilisation(whole),
             Balance(),
             Metrics(log, names=self.names),
@@ -133,6 +126,24 @@ class Runner:
             team.gather()
         measured = validate[0].last if validate else {}
         return {**record, **measured, "steps": state.step, "failed_saves": checkpoint.failures}
+
+    def _float8(self, state: TrainState) -> list[Hook]:
+        """Return the hook of layers that multiply in 8 bits, if any do, and let checkpoints hold what they know."""
+        if self.config.loop.compute != "float8":
+            return []
+        layers = Float8Layers(state.model, self.config.loop.float8)
+        state.extra[KEPT] = layers
+        return [layers]
+
+    def _checkpoint(self, claim: Claim, log: Log) -> Checkpoint:
+        return Checkpoint(
+            self.out / "checkpoints",
+            every=self.config.save_every,
+            seconds=self.config.save_seconds,
+            keep=self.config.keep,
+            claim=claim,
+            say=log.info,
+        )
 
     def _team(self, model: Model) -> Team | None:
         """Return this process's part of the model where several processes train it."""
@@ -165,7 +176,7 @@ class Runner:
         model = copy.deepcopy(state.model)
         trial = copy.copy(state)
         trial.model, trial.optimizer = model, self._optimizer(model, growth)
-        trial.forward = None if state.forward is None else compiled(model)
+        trial.forward = compiled(model) if isinstance(model, Model) and state.forward is not None else None
         trial.extra = {}
         times: list[float] = []
         started = time.perf_counter()

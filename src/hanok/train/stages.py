@@ -146,7 +146,8 @@ def pretrain(
     feed = source if change is None else Changed(source, change, seed=config.seed)
     record = runner.run(model, feed, objective, measure=measure, hooks=[plan, *hooks], growth=growth)
     Bundle(model, tokenizer, ids=TokenIds(start=objective.start(tokenizer))).save(out)
-    return {**record, "parameters": sum(p.numel() for p in model.parameters()), "epochs": source.epochs}
+    passes = {"passes": source.passes} if len(source.parts) > 1 else {}
+    return {**record, "parameters": sum(p.numel() for p in model.parameters()), "epochs": source.epochs, **passes}
 
 
 def sft(

@@ -1,7 +1,5 @@
 """Multi-token prediction with modules for two tokens further ahead."""
 
-import torch
-
 from hanok.model.config import ModelConfig, MTPConfig
 from hanok.nn.context import Dense
 

@@ -33,9 +33,7 @@ def plain_probability(texts: list[str], order: int, context: bytes, byte: int) -
 def test_equals_witten_bell_by_its_formula(order: int) -> None:
     model, text = ByteNGram.train(TEXTS, order=order), "the dog 안녕"
     raw = b"\0" * (order - 1) + text.encode()
-    bits = [
-        -np.log2(plain_probability(TEXTS, order, raw[:place], raw[place])) for place in range(order - 1, len(raw))
-    ]
+    bits = [-np.log2(plain_probability(TEXTS, order, raw[:place], raw[place])) for place in range(order - 1, len(raw))]
     assert model.bits_per_byte(text) == pytest.approx(float(np.mean(bits)), rel=1e-12)
 
 

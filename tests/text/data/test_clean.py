@@ -10,12 +10,28 @@ from hanok.text.data.document import Page
 from hanok.text.data.mojibake import repair
 
 RIGHT = (
-    "안녕하세요, 여러분", "naïve café — “quoted”", "It’s", "Größe: 5 µm", "привет", "日本語テキスト", "10 °C, £5", "😀 ok",
-)  # fmt: skip
+    "안녕하세요, 여러분",
+    "naïve café — “quoted”",
+    "It’s",
+    "Größe: 5 µm",
+    "привет",
+    "日本語テキスト",
+    "10 °C, £5",
+    "😀 ok",
+)
 MEANT = (
-    "SÃO PAULO e PARÁ", "déjà vu – “à la carte”…", "Ångström © 2024 «Âme»", "L’été à Évian…", "½ × ¼ ± ¾", "naïve café",
-    "Âge: 5", "Ä”, Ö“ und Ü’", "smörgåsbord™", "ÃO", "très bien…”",
-)  # fmt: skip
+    "SÃO PAULO e PARÁ",
+    "déjà vu – “à la carte”…",
+    "Ångström © 2024 «Âme»",
+    "L’été à Évian…",
+    "½ × ¼ ± ¾",
+    "naïve café",
+    "Âge: 5",
+    "Ä”, Ö“ und Ü’",
+    "smörgåsbord™",
+    "ÃO",
+    "très bien…”",
+)
 
 
 @pytest.mark.parametrize("text", RIGHT)

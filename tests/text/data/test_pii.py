@@ -112,7 +112,9 @@ def test_kinds_and_tags_can_be_chosen() -> None:
 
 
 def check_digit(front: str) -> str:
-    return str((11 - sum(int(d) * w for d, w in zip(front, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5), strict=True)) % 11) % 10)
+    return str(
+        (11 - sum(int(d) * w for d, w in zip(front, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5), strict=True)) % 11) % 10
+    )
 
 
 def test_resident_numbers_in_one_piece_need_their_check_digit() -> None:
@@ -122,7 +124,9 @@ def test_resident_numbers_in_one_piece_need_their_check_digit() -> None:
     assert Pii().edit(f"{wrong[:6]}-{wrong[6:]}")[1] == {"resident_number": 1}  # since 2020 there is none
     strict = Pii(PiiConfig(strict_resident=True))
     assert strict.edit(f"{wrong[:6]}-{wrong[6:]}")[1] == {}
-    assert is_resident_number("0002291123456") is False and is_resident_number("0002293123456")  # 1900 had no 29 February
+    assert is_resident_number("0002291123456") is False and is_resident_number(
+        "0002293123456"
+    )  # 1900 had no 29 February
     alien = "920315512345"
     digit = (13 - sum(int(d) * w for d, w in zip(alien, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5), strict=True)) % 11) % 10
     assert is_resident_number(alien + str(digit), strict=True)

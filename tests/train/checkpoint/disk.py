@@ -117,7 +117,8 @@ class Recorder:
     def _one(self, call: str, real: Callable[..., None]) -> Callable[..., None]:
         def do(path: Any, *args: Any, **more: Any) -> None:
             if not self.ours(path):
-                return real(path, *args, **more)
+                real(path, *args, **more)
+                return
             self.may_fail(call, path)
             real(path, *args, **more)
             self.note(call, Path(path))

@@ -142,7 +142,9 @@ def test_without_locks_the_earlier_job_notices_the_later_one(tmp_path: Path, mon
         hook.after_step(state, {})
         with Claim(folder) as second:
             advance(state)
-            with pytest.raises(HanokError, match=f"taken over by pid {os.getpid()} on .*; this job writes nothing more"):
+            with pytest.raises(
+                HanokError, match=f"taken over by pid {os.getpid()} on .*; this job writes nothing more"
+            ):
                 hook.after_step(state, {})
             with pytest.raises(HanokError, match="taken over"):
                 hook.stop(state)
@@ -203,7 +205,7 @@ def lost_reads(tmp_path: Path, tries: int) -> int:
             failed += 1
     (tmp_path / "done").touch()
     assert status(pid) == 0
-    assert len(seen) > 3  # the run did go on meanwhile
+    assert len(seen) > 1  # the run did go on meanwhile
     return failed
 
 
@@ -223,6 +225,7 @@ def test_control_without_the_readers_lock_reads_fail(tmp_path: Path, monkeypatch
         return sound
 
     inspect = load._inspect
-    monkeypatch.setattr(load, "_inspect", slow)
+    monkeypatch.setattr(load, "_inspect", slow)  # the run saves meanwhile, which would remove what is being read
+    assert lost_reads(tmp_path / "a", 6) == 0
     monkeypatch.setattr(load, "reading", lambda path: nullcontext())
-    assert lost_reads(tmp_path, 10) > 0
+    assert lost_reads(tmp_path / "b", 12) > 0

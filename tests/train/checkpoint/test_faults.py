@@ -145,7 +145,9 @@ def little(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 8 MB, where that is allowed."""
     path = tmp_path / "little"
     path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], check=False, capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], check=False, capture_output=True
+    )
     if done.returncode:
         pytest.skip("mounting a small file system is not allowed here")
     yield path

@@ -66,7 +66,9 @@ class Judge:
             return (0 if sound is None else sound.state["step"]), ""
 
 
-def wrongs(log: list[Op], root: Path, judge: Callable[[int, Tree], str], *, first: bool = False) -> tuple[int, list[str]]:
+def wrongs(
+    log: list[Op], root: Path, judge: Callable[[int, Tree], str], *, first: bool = False
+) -> tuple[int, list[str]]:
     """Return how many states there are, and what is wrong with them."""
     count, found = 0, []
     for acknowledged, tree in states(log, root):
@@ -95,7 +97,9 @@ def test_the_log_is_complete(saves: tuple[list[Op], Path]) -> None:
     assert now(disk.top) == read_in(root)
 
 
-def test_every_power_cut_leaves_the_newest_acknowledged_checkpoint(saves: tuple[list[Op], Path], tmp_path: Path) -> None:
+def test_every_power_cut_leaves_the_newest_acknowledged_checkpoint(
+    saves: tuple[list[Op], Path], tmp_path: Path
+) -> None:
     log, root = saves
     count, found = wrongs(log, root, Judge(tmp_path / "work"))
     assert found == []
@@ -116,9 +120,7 @@ def test_without_any_one_flush_a_power_cut_can_be_fatal(saves: tuple[list[Op], P
     assert len(flushes) > 40
 
 
-def test_the_control_where_two_names_cannot_be_exchanged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_control_where_two_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two renames instead of one exchange leave a moment in which the replaced checkpoint has no name."""
     root = tmp_path / "root"
     root.mkdir()

@@ -18,13 +18,25 @@ WORDS = r"'(?:[sdmt]|ll|ve|re)|\n|\p{N}| ?[\p{L}\p{M}]+| ?[^\s\p{L}\p{M}\p{N}]+|
 @TOKENIZERS.register("bbpe", paper="https://arxiv.org/abs/1909.03341")
 def train_bbpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Byte-level BPE with single digits and NFC: covers all of Unicode with 256 bytes and learned merges."""
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    smallest = len(alphabet) + len(SPECIALS)
+    backend = over_bytes(models.BPE(), vocab_size)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIALS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return backend
+
+
+def over_bytes(model: models.Model, vocab_size: int) -> Tokenizer:
+    """Return an untrained tokenizer that composes (NFC), cuts into WORDS, and hands their bytes to a model."""
+    smallest = len(pre_tokenizers.ByteLevel.alphabet()) + len(SPECIALS)
     if vocab_size < smallest:
         raise UsageError(
             f"vocab_size must be at least {smallest} (256 bytes and {len(SPECIALS)} specials): {vocab_size}"
         )
-    backend = Tokenizer(models.BPE())
+    backend = Tokenizer(model)
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -33,11 +45,4 @@ def train_bbpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIALS],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
     return backend

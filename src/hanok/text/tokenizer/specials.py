@@ -8,3 +8,4 @@ PAD = "<|pad|>"
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 SPECIALS = (BOS, EOS, PAD, IM_START, IM_END)
+UNK = "<|unk|>"  # only for kinds that cannot write every text

@@ -14,7 +14,7 @@ from hanok.core.errors import UsageError
 from hanok.core.json_file import MIB, clip, read_json, read_text
 from hanok.text.tokenizer import TOKENIZERS
 from hanok.text.tokenizer.detokenizer import Detokenizer, Pieces
-from hanok.text.tokenizer.specials import BOS, EOS, PAD
+from hanok.text.tokenizer.specials import BOS, EOS, PAD, UNK
 
 FILE = "tokenizer.json"
 CONFIG, OLDER = "tokenizer_config.json", "special_tokens_map.json"
@@ -50,7 +50,8 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], *, vocab_size: int, kind: str = "bbpe") -> Tokenizer:
         """Learn a vocabulary of at most `vocab_size` tokens (specials included) from texts."""
         backend = TOKENIZERS[kind]((well_formed(text) for text in texts), vocab_size)
-        return cls(backend, {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD})
+        unknown = {} if backend.token_to_id(UNK) is None else {"unk_token": UNK}
+        return cls(backend, {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, **unknown})
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:

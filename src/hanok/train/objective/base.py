@@ -115,4 +115,4 @@ def summed(policy: Policy, states_ND: Tensor, how: str) -> Callable[[Tensor, Ten
 
 def sights(model: Model) -> set[str]:
     """Return what the layers of a model's main stack see: "past", "all", or both."""
-    return {str(getattr(block.mixer.config, "see", "past")) for block in model.blocks}
+    return {str(getattr(getattr(block.mixer, "config", None), "see", "past")) for block in model.blocks}

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hanok.train.optim import OPTIMIZERS
-from hanok.train.optim.base import Growths, Slot
+from hanok.train.optim.base import Growths, Slot, whole
 from hanok.train.optim.each import Each, EachConfig, Held
 
 
@@ -39,21 +39,22 @@ class Adafactor(Each):
 
     Config = AdafactorConfig
     kind = "adafactor"
+    entrywise = False
 
     def __init__(self, config: AdafactorConfig, model: nn.Module, growth: Growths | None = None) -> None:
         super().__init__(config, model, growth)
         self.config = config
 
     def fresh(self, slot: Slot) -> Held:
-        weight = slot.parameter
-        if weight.ndim < 2:
-            return {"square": torch.zeros_like(weight)}
-        return {"rows": weight.new_zeros(*weight.shape[:-1], 1), "columns": torch.zeros_like(weight[..., :1, :])}
+        shape = slot.parameter.shape
+        if len(shape) < 2:
+            return {"square": self.zeros(slot)}
+        return {"rows": self.zeros(slot, *shape[:-1], 1), "columns": self.zeros(slot, *shape[:-2], 1, shape[-1])}
 
     def change(self, slot: Slot, grad: Tensor, held: Held, lr: float) -> Tensor:
         step, config = self.moved(slot), self.config
         tiny = torch.finfo(grad.dtype).eps if config.tiny is None else config.tiny
-        fresh = step**-config.power
+        fresh = math.pow(step, -config.power)
         if grad.ndim < 2:
             square = held["square"].lerp_(grad.square(), fresh).clone()
         else:
@@ -61,11 +62,12 @@ class Adafactor(Each):
             columns = held["columns"].lerp_(grad.square().mean(-2, keepdim=True), fresh)
             square = rows @ columns / rows.mean(-2, keepdim=True).clamp_min(tiny)
         update = square.clamp_min_(tiny * tiny).rsqrt_().mul_(grad)
-        size = _rms(slot.parameter).clamp_min(config.least) / (_rms(update) / config.bound).clamp_min(1.0)
+        size = _rms(whole(slot.parameter)).clamp_min(config.least) / (_rms(update) / config.bound).clamp_min(1.0)
         # The weights' own size, by which a step is measured, has already shrunk with the width.
         pace = slot.growth.by_sign / slot.growth.start
         return update.mul_(size * min(lr, 1 / math.sqrt(step)) * pace)
 
 
 def _rms(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x) / math.sqrt(x.numel())
+    norm: Tensor = torch.linalg.vector_norm(x)
+    return norm / math.sqrt(x.numel())

@@ -9,7 +9,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hanok.core.config import PartConfig
-from hanok.train.optim.base import Growths, Optimizer, Slot, check_cover, check_patterns, matches, slots, take
+from hanok.train.optim.base import (
+    Growths,
+    Optimizer,
+    Slot,
+    check_cover,
+    check_patterns,
+    laid_like,
+    matches,
+    slots,
+    take,
+    whole,
+)
 
 Held = dict[str, Tensor]
 
@@ -26,9 +37,12 @@ class Each(Optimizer):
     """p = p (1 - lr wd) - change: a subclass says what it holds for a parameter (`fresh`) and what changes (`change`).
 
     A parameter without a gradient keeps still, and so does what is held for it. Decay is decoupled (arXiv:1711.05101).
+    Where the entries of a parameter are looked at together (not `entrywise`) and it is divided over processes, each of
+    these gathers the gradient, and holds all that is held for it.
     """
 
     kind: ClassVar[str]
+    entrywise: ClassVar[bool] = True
 
     def __init__(self, config: EachConfig, model: nn.Module, growth: Growths | None = None) -> None:
         check_patterns(config.no_decay, model, "no_decay")
@@ -58,12 +72,22 @@ class Each(Optimizer):
             if parameter.grad is None:
                 continue
             self._moved[slot.name] = self.moved(slot) + 1
-            change = self.change(slot, parameter.grad, self.held(slot), lr)
+            grad = parameter.grad if self.entrywise else whole(parameter.grad)
+            change = self.change(slot, grad, self.held(slot), lr)
             if change is None:
                 continue
+            if not self.entrywise:
+                change = laid_like(change, parameter)
             if self.weight_decay and slot.name not in self._spared:
                 parameter.mul_(1 - lr * self.weight_decay)
             parameter.sub_(change)
+
+    def zeros(self, slot: Slot, *shape: int) -> Tensor:
+        """Return zeros to hold for a parameter, of its shape or another: divided as it is, or whole."""
+        parameter = slot.parameter
+        if self.entrywise:
+            return torch.zeros_like(parameter)
+        return torch.zeros(shape or parameter.shape, dtype=parameter.dtype, device=parameter.device)
 
     def held(self, slot: Slot) -> Held:
         """Return what is held for a parameter."""

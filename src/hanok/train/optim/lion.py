@@ -37,7 +37,7 @@ class Lion(Each):
         self.config = config
 
     def fresh(self, slot: Slot) -> Held:
-        return {"momentum": torch.zeros_like(slot.parameter)}
+        return {"momentum": self.zeros(slot)}
 
     def change(self, slot: Slot, grad: Tensor, held: Held, lr: float) -> Tensor:
         first, second = self.config.betas

@@ -44,17 +44,17 @@ class SOAP(Each):
 
     Config = SOAPConfig
     kind = "soap"
+    entrywise = False
 
     def __init__(self, config: SOAPConfig, model: nn.Module, growth: Growths | None = None) -> None:
         super().__init__(config, model, growth)
         self.config = config
 
     def fresh(self, slot: Slot) -> Held:
-        weight = slot.parameter
-        held = {"momentum": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+        held = {"momentum": self.zeros(slot), "square": self.zeros(slot)}
         for side, size in self._sides(slot).items():
-            stack = (*weight.shape[:-2], size, size)
-            held |= {side: weight.new_zeros(stack), f"{side}_basis": weight.new_zeros(stack)}
+            stack = (*slot.parameter.shape[:-2], size, size)
+            held |= {side: self.zeros(slot, *stack), f"{side}_basis": self.zeros(slot, *stack)}
         return held
 
     def change(self, slot: Slot, grad: Tensor, held: Held, lr: float) -> Tensor | None:

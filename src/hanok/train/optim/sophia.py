@@ -69,7 +69,7 @@ class Sophia(Each):
         self._steps += 1
 
     def fresh(self, slot: Slot) -> Held:
-        return {"momentum": torch.zeros_like(slot.parameter), "curvature": torch.zeros_like(slot.parameter)}
+        return {"momentum": self.zeros(slot), "curvature": self.zeros(slot)}
 
     def change(self, slot: Slot, grad: Tensor, held: Held, lr: float) -> Tensor:
         momentum = held["momentum"].lerp_(grad, 1 - self.config.betas[0])

@@ -11,6 +11,7 @@ from torch import Tensor
 from hanok.core.errors import UsageError
 from hanok.nn.context import Dense, PerSequence, Recurrence, Source
 from hanok.ops.attention import PLAIN, Scoring, plain_attention, scored_attention
+from hanok.ops.linear_cross_entropy import Projection
 from hanok.ops.numerics import current
 from hanok.text.batch import Batch
 from hanok.train.parallel.exchange import gather
@@ -88,6 +89,11 @@ class ContextPolicy:
         """Return the logits of each state."""
         out: Tensor = self.policy.logits(hidden)
         return out
+
+    def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
+        """Return the head, and what it multiplies; None where it is no plain matrix."""
+        found: tuple[Tensor, Projection] | None = self.policy.before_head(hidden)
+        return found
 
 
 def stretch(batch: Batch, rank: int, size: int) -> Batch:

@@ -47,7 +47,7 @@ def process_group(
 
 def make_mesh(config: ParallelConfig, *, device: str = "cpu") -> DeviceMesh:
     """Return the mesh over all processes of the group, with every axis of `AXES`, also those of size 1."""
-    size = dist.get_world_size()
+    size = dist.get_world_size() if dist.is_initialized() else 1
     if config.size != size:
         raise UsageError(
             f"parallel: the layout {config.describe()} needs {config.size} processes, but {size} were started "

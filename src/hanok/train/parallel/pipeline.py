@@ -17,6 +17,7 @@ from hanok.core.errors import UsageError
 from hanok.model.model import Model
 from hanok.nn.context import Dense
 from hanok.nn.router.tally import tallying
+from hanok.ops.linear_cross_entropy import Projection
 from hanok.text.batch import Batch
 from hanok.train.parallel.mesh import gather_json
 from hanok.train.ranks import Count, Forward
@@ -109,6 +110,9 @@ class _Given:
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._model.logits(hidden)
+
+    def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
+        return self._model.before_head(hidden)
 
 
 class Pipeline:

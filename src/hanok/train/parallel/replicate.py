@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hanok.model.model import Model
+from hanok.ops.linear_cross_entropy import Projection
 
 
 class Replicas:
@@ -32,6 +33,10 @@ class Replicas:
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of each state."""
         return self.model.logits(hidden)
+
+    def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
+        """Return the head, and what it multiplies; None where it is no plain matrix."""
+        return self.model.before_head(hidden)
 
 
 class _Hidden(nn.Module):

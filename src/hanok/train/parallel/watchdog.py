@@ -119,7 +119,7 @@ class Watchdog:
         while time.monotonic() < deadline:
             try:
                 if self._store.check(["watchdog/said"]):
-                    return self._store.get("watchdog/said").decode()
+                    return str(self._store.get("watchdog/said").decode())
                 self._read()
                 for rank in self.others:
                     if lost := self._lost(rank):

@@ -13,12 +13,28 @@ from hanok.text.data.filter.perplexity import Perplexity
 TEXTS = {
     "en": "The house that we built is on the hill, and it was not easy to find a way for all of us to live in it.",
     "de": "Das Haus, das wir gebaut haben, steht auf dem Hügel, und es war nicht leicht, für alle einen Weg zu finden.",
-    "fr": "La maison que nous avons construite est sur la colline, et il ne fut pas facile de trouver une place pour tous.",
-    "es": "La casa que construimos está en la colina, y no fue fácil encontrar un lugar para todos los que viven en ella.",
-    "it": "La casa che abbiamo costruito è sulla collina, e non è stato facile trovare un posto per tutti quelli della via.",
-    "pt": "A casa que nós fizemos fica no alto do monte, e não foi fácil achar um lugar para todos os que moram na rua.",
-    "nl": "Het huis dat wij hebben gebouwd staat op de heuvel, en het was niet makkelijk om een plek voor allen te vinden.",
-    "pl": "Dom, który zbudowaliśmy, stoi na wzgórzu i nie było łatwo znaleźć w nim miejsce dla tych, co się do nas wybrali.",
+    "fr": (
+        "La maison que nous avons construite est sur la colline, et il ne fut pas facile de trouver une "
+        "place pour tous."
+    ),
+    "es": (
+        "La casa que construimos está en la colina, y no fue fácil encontrar un lugar para todos los que viven en ella."
+    ),
+    "it": (
+        "La casa che abbiamo costruito è sulla collina, e non è stato facile trovare un posto per tutti "
+        "quelli della via."
+    ),
+    "pt": (
+        "A casa que nós fizemos fica no alto do monte, e não foi fácil achar um lugar para todos os que moram na rua."
+    ),
+    "nl": (
+        "Het huis dat wij hebben gebouwd staat op de heuvel, en het was niet makkelijk om een plek voor "
+        "allen te vinden."
+    ),
+    "pl": (
+        "Dom, który zbudowaliśmy, stoi na wzgórzu i nie było łatwo znaleźć w nim miejsce dla tych, co "
+        "się do nas wybrali."
+    ),
     "sv": "Huset som vi har byggt ligger på en kulle, och det var inte lätt att finna en plats för alla som bor i det.",
     "tr": "Yaptığımız ev bir tepenin üstünde ve içinde herkes için bir yer bulmak çok kolay değil ama daha sonra oldu.",
     "vi": "Ngôi nhà của chúng tôi ở trên đồi và không dễ để tìm một chỗ cho những người đã đến với chúng tôi.",

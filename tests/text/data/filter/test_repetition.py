@@ -33,7 +33,7 @@ def repeated_chars(words: list[str], n: int) -> int:
     return size
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(["a", "bb", "ccc", "나무", "e"]), max_size=40), st.integers(1, 4))
 def test_equals_the_loops(words: list[str], times: int) -> None:
     text = " ".join(words * times)

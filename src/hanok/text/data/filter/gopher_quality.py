@@ -45,9 +45,9 @@ class GopherQuality(PageFilter):
 
     The paper does not say what a word is: here a run of what is not white space, as in its word counts; those that
     hold neither letter nor digit count neither as words nor for the mean length (as in datatrove). Bullets are `•`, `-`
-    and `*`. A page of Hangul is judged by `korean`, whose bounds are ours and not the paper's: an eojeol has about
-    three syllables, and particles are part of it. For languages that write no spaces these rules mean nothing: use
-    others.
+    and `*`; empty lines do not count, and stop words do in any case. A page of Hangul is judged by `korean`, whose
+    bounds are ours and not the paper's: an eojeol has about three syllables, and particles are part of it. For
+    languages that write no spaces these rules mean nothing: use others.
     """
 
     class Config(PartConfig):

@@ -94,8 +94,7 @@ class Repeats:
         return int(self.ends[place + self.n] - self.ends[place])
 
     def top_chars(self) -> int:
-        """Return the characters in all occurrences of the most common n-gram (of several the first), spaces included.
-        """
+        """Return the characters in all occurrences of the most common n-gram (the first of several), with spaces."""
         often = self.counts[self.which]
         most = int(often.max())
         place = int(self.places[np.argmax(often)])  # places ascend, so that this is the first

@@ -28,7 +28,7 @@ class Ray:
             return
         ray, data = require("ray", extra="ray"), require("ray.data", extra="ray")
         if not ray.is_initialized():
-            here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.workers}
+            here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.workers, "_node_ip_address": "127.0.0.1"}
             ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False, **here)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
