@@ -126,7 +126,7 @@ def test_zero_weight_means_zero_gradient(case: Case) -> None:
 
 @EVERY
 def test_padding_changes_nothing(case: Case) -> None:
-    """Places at the end of each row, and of each source, with weight zero; what sees all is told that they are apart."""
+    """Places at the end of each row and source, with weight zero; what sees all is told that they are apart."""
     objective, model, batch = case.objective(), case.model(), case.batch()
 
     def pad(x: Tensor, value: int = 0) -> Tensor:

@@ -21,6 +21,7 @@ from hanok.train.hook import Hook, Record
 from hanok.train.loop import LoopConfig, train
 from hanok.train.objective.clm import NextToken
 from hanok.train.optim.adamw import AdamW, AdamWConfig
+from hanok.train.optim.base import Optimizer
 from hanok.train.optim.muon import Muon, MuonConfig
 from hanok.train.schedule.constant import Constant
 from hanok.train.schedule.linear import Linear
@@ -129,7 +130,7 @@ def test_clipping_equals_torch(tiny: Tiny, rows: Callable[..., Batch]) -> None:
     torch.testing.assert_close(flat(ours), flat(theirs), rtol=1e-6, atol=1e-7)
 
 
-class _SGD:
+class _SGD(Optimizer):
     """The plainest optimiser, for tests that read gradients off the parameters."""
 
     lr = 1.0

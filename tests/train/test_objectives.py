@@ -1,4 +1,4 @@
-"""Objectives against published figures, and what is peculiar to each; what they share: conformance/test_objective.py."""
+"""Objectives against published figures, and what is peculiar to each; what they share is in conformance/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hanok data prepare|tasks|show`, and the verbs of their own files: clean, trace, score, select."""
+"""`hanok data prepare|tasks|show`, and the verbs of their own files: clean, trace, score, select, synthesize."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ app.command("hanok.cli.data_clean:clean", name="clean")
 app.command("hanok.cli.data_trace:trace", name="trace")
 app.command("hanok.cli.data_select:score", name="score")
 app.command("hanok.cli.data_select:select", name="select")
+app.command("hanok.cli.data_synthesize:synthesize", name="synthesize")
 
 
 @app.command

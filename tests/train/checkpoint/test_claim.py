@@ -197,15 +197,15 @@ def lost_reads(tmp_path: Path, tries: int) -> int:
             save_checkpoint(state, folder, keep=1)
 
     pid = forked(write)
-    failed, seen, model = 0, set(), small(seed=1).model
+    failed, model = 0, small(seed=1).model
     for _ in range(tries):
         try:
-            seen.add(load_weights(model, folder, lambda text: None))
+            load_weights(model, folder, lambda text: None)
         except (HanokError, OSError):
             failed += 1
     (tmp_path / "done").touch()
     assert status(pid) == 0
-    assert len(seen) > 1  # the run did go on meanwhile
+    assert checkpoints(folder)[-1].name > "step-000002"  # the run did go on meanwhile
     return failed
 
 

@@ -82,10 +82,10 @@ def test_a_padded_stretch_carries_no_weight(rows: Callable[..., Batch]) -> None:
 
 
 def test_rows_that_ranks_cannot_share_are_refused(rows: Callable[..., Batch]) -> None:
-    source: Any = type("Source", (), {"next_batch": lambda self: rows(6)})()
+    source: Any = type("Source", (), {"batch": 6, "next_batch": lambda self: rows(6)})()
     mesh: Any = Mesh(data=(0, 4))
     with pytest.raises(UsageError, match="6 rows cannot be shared evenly by 4 ranks"):
-        Slice(source, mesh).next_batch()
+        Slice(source, mesh)
 
 
 @pytest.mark.parametrize("depth", [3, 4, 7])

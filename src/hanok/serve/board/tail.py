@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,13 @@ class Tail:
 def parse(line: bytes) -> dict[str, Any] | None:
     """Return the object on a line, with None for numbers that JSON does not have; None if there is no object."""
     try:
-        record = json.loads(line, parse_constant=lambda word: None)
+        record = json.loads(line, parse_constant=lambda word: None, parse_float=finite)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def finite(word: str) -> float | None:
+    """Return a number, or None where it is too large for one: `1e999` is read as infinity otherwise."""
+    value = float(word)
+    return value if math.isfinite(value) else None

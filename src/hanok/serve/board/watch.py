@@ -49,21 +49,22 @@ class Watch:
             run.move(folder)
         return run
 
-    async def refresh(self) -> None:
-        """Look, unless another reader just has."""
+    async def news(self, reader: Reader) -> list[Event]:
+        """Look, unless another reader just has, and return what is new to this one; nobody looks meanwhile."""
         async with self._lock:
             if time.monotonic() - self._looked >= self.pulse / 2:
                 await asyncio.to_thread(self.look)
+            return reader.news()
 
     async def events(self) -> AsyncIterator[bytes]:
         """Yield server-sent events: first all that is known, then what changes."""
         reader = Reader(self)
         told = time.monotonic()
         while True:
-            await self.refresh()
-            for event in reader.news():
+            for event in await self.news(reader):
                 told = time.monotonic()
-                yield f"data: {json.dumps(event, ensure_ascii=False, allow_nan=False)}\n\n".encode()
+                # ASCII, because a sample may hold half a surrogate pair, which UTF-8 cannot.
+                yield f"data: {json.dumps(event, allow_nan=False)}\n\n".encode("ascii")
             if time.monotonic() - told > BEAT:
                 told = time.monotonic()
                 yield b": still here\n\n"

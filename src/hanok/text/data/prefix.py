@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Prefix:
         borders = np.zeros(shape, dtype=np.int64) if batch.segments is None else batch.segments.numpy()
         for b, draw in enumerate(draws):
             edges = [0, *(np.flatnonzero(np.diff(borders[b])) + 1), shape[1]]
-            for start, stop in zip(edges, edges[1:], strict=False):
+            for start, stop in pairwise(edges):
                 real = np.flatnonzero(weights[b, start:stop])
                 if not len(real):  # padding
                     continue

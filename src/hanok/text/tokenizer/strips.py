@@ -18,7 +18,7 @@ SIGNS = {"\n": "⏎\n", "\t": "⇥", "\r": "␍"}
 class Cell:
     """A stretch of a text and the tokens that write it.
 
-    None: the tokenizer drops it. Several: a character that is cut into several tokens, of which none is a text alone.
+    No token: the tokenizer drops it. Several: they cut a character apart, so that none of them is a text alone.
     """
 
     text: str
@@ -51,7 +51,7 @@ def visible(text: str) -> str:
 
 
 def strip(parts: Iterable[Cell], *, colour: bool) -> str:
-    """Return cells for a terminal: colours in turn, or bars between tokens; a number behind a character cut in several.
+    """Return cells for a terminal: colours in turn, or bars between tokens; a number where several tokens cut a character.
 
     What the tokenizer drops is underlined (in braces without colour), what it does not know is red (in brackets).
     """

@@ -19,8 +19,9 @@ from torch.distributed.tensor import DTensor
 from hanok.core.errors import UsageError
 from hanok.model.model import Model
 from hanok.text.batch import Batch
+from hanok.text.data.stream import for_rank
 from hanok.train.hook.validate import Measure
-from hanok.train.loop import LoopConfig
+from hanok.train.loop import SHORT, LoopConfig
 from hanok.train.parallel.context import ContextPolicy, stretch
 from hanok.train.parallel.experts import split_experts
 from hanok.train.parallel.gradients import MeshRanks, Sums, shards
@@ -33,7 +34,7 @@ from hanok.train.parallel.mesh import (
     gather_json,
     make_mesh,
 )
-from hanok.train.parallel.pipeline import Pipeline, first_and_last, keep_stage, rows_of
+from hanok.train.parallel.pipeline import Pipeline, first_and_last, keep_stage
 from hanok.train.parallel.replicate import Replicas, replicable
 from hanok.train.parallel.shard import shard_model
 from hanok.train.parallel.tensor import split_tensor
@@ -119,7 +120,7 @@ def divide(whole: Model, config: ParallelConfig, loop: LoopConfig, *, device: st
     pipeline = None
     if config.pipeline > 1:
         cast_products = partial(
-            torch.autocast, torch.device(device).type, torch.bfloat16, enabled=loop.compute == "bfloat16"
+            torch.autocast, torch.device(device).type, torch.bfloat16, enabled=loop.compute in SHORT
         )
         pipeline = Pipeline(
             model, mesh, microbatches=config.microbatches, schedule=config.schedule, autocast=cast_products
@@ -146,26 +147,23 @@ def check(config: ParallelConfig, loop: LoopConfig) -> None:
 
 
 class Slice:
-    """A rank's part of a source: each batch is drawn whole, so that the position is one and the same everywhere.
+    """A rank's part of a source, whose position is one and the same everywhere.
 
     Ranks of `BATCH_AXES` take rows, those of `context` columns. The position does not depend on how many ranks there
     are: a run may go on with more or fewer of them.
     """
 
     def __init__(self, source: Source, mesh: DeviceMesh) -> None:
-        self.source = source
-        self.rank, self.size = coordinate(mesh, BATCH_AXES)
+        rank, size = coordinate(mesh, BATCH_AXES)
+        rows = getattr(source, "batch", size)
+        if rows % size:
+            raise UsageError(f"batch: {rows} rows cannot be shared evenly by {size} ranks; make it a multiple")
+        self.source = for_rank(source, rank, size)
         self.column, self.columns = coordinate(mesh, ("context",))
 
     def next_batch(self) -> Batch:
         """Return this rank's part of the next batch."""
         batch = self.source.next_batch()
-        rows = batch.tokens.shape[0]
-        if rows % self.size:
-            raise UsageError(f"batch: {rows} rows cannot be shared evenly by {self.size} ranks; make it a multiple")
-        if self.size > 1:
-            each = rows // self.size
-            batch = rows_of(batch, torch.arange(self.rank * each, (self.rank + 1) * each))
         return batch if self.columns == 1 else stretch(batch, self.column, self.columns)
 
     def state(self) -> dict[str, Any]:
