@@ -35,6 +35,21 @@ def test_attention_equals_its_definition(heads: int, kv_heads: int, d: int, wind
         torch.testing.assert_close(plain_attention(q, k, v, None, d**-0.5), want)
 
 
+@pytest.mark.parametrize("windowed", [False, True])
+def test_attention_spelt_out_is_the_fused_one(windowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [x.bfloat16().requires_grad_() for x in make(4, 2, 16)]
+    at = torch.arange(77)
+    see = causal_see(at, at, 9)[None] if windowed else None
+    found = []
+    for spells in (False, True):
+        monkeypatch.setattr("hanok.ops.attention._spells", lambda device, spells=spells: spells)
+        out = plain_attention(inputs[0], inputs[1], inputs[2], see, 0.25)
+        found.append((out, *torch.autograd.grad(out.float().square().sum(), inputs)))
+    assert not torch.equal(found[0][0], found[1][0]), "two ways"
+    for fused, spelt in zip(*found, strict=True):
+        torch.testing.assert_close(fused, spelt, rtol=0.05, atol=0.05)
+
+
 def test_long_sequences() -> None:
     q, k, v = make(4, 2, 8, 1500)
     at = torch.arange(1500)

@@ -53,7 +53,7 @@ def test_the_verdict_tells_staying_from_moving() -> None:
     assert "stays put" in verdict("mup", still)
     shifted = moved([row(32, curve(-6.0)), row(128, curve(-9.0))], RATES)
     assert shifted["regret"] == pytest.approx(0.9)
-    assert "moves, by a factor of 0.12" in verdict("plain", shifted)
+    assert "moves (times 0.12)" in verdict("plain", shifted)
     gone = curve(-9.0)
     gone[4:] = [None, None]
     assert "diverges" in verdict("plain", moved([row(32, curve(-6.0)), row(128, gone)], RATES))

@@ -135,4 +135,4 @@ def test_mistakes_are_explained(tokenizer: Tokenizer, tmp_path: Path) -> None:
         Tokenizer.train(["a"], vocab_size=300, kind="bpe")
     with pytest.raises(UsageError, match=r"U\+D83D.*character 2"):
         tokenizer.encode("ab\ud83d")
-    assert list(TOKENIZERS) == ["bbpe"] and hanok.Tokenizer is Tokenizer
+    assert list(TOKENIZERS) == ["bbpe", "unigram", "wordpiece"] and hanok.Tokenizer is Tokenizer

@@ -33,10 +33,10 @@ def synthesize(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let a model write training data: `hanok data synthesize MODEL --seeds tasks.jsonl method=evol_instruct rows=500`.
+    """Let a model write training data: `hanok data synthesize MODEL --seeds tasks.jsonl method=evol_instruct rows=90`.
 
-    Methods: self_instruct, evol_instruct, textbook, backtranslation, solve (with `rewards=[exact_match]`). An endpoint's
-    key is read from OPENAI_API_KEY. A run that was stopped or killed goes on where it was when it is repeated.
+    Methods: self_instruct, evol_instruct, textbook, backtranslation, solve (with `rewards=[exact_match]`). The key of
+    an endpoint is read from OPENAI_API_KEY. A run that was stopped or killed goes on where it was when it is repeated.
     """
     from hanok.align.synthetic.local import Local
     from hanok.align.synthetic.stages import SynthesisConfig, synthesis_stage

@@ -128,7 +128,7 @@ def _show(tokenizer: Tokenizer, report: dict[str, Any], text: str | None) -> Non
     print()
     table(
         [
-            [language, *(show(found[name]) for name in columns), "yes" if found["same"] else "no"]
+            [language, *(_cell(name, found) for name in columns), "yes" if found["same"] else "no"]
             for language, found in rows["languages"].items()
         ],
         ["language", *headers, "comes back"],
@@ -137,9 +137,13 @@ def _show(tokenizer: Tokenizer, report: dict[str, Any], text: str | None) -> Non
         print()
         names = [name for name in columns if name != "premium"]
         table(
-            [[s["kind"], show(s["vocab_size"]), *(show(s["cost"][name]) for name in names)] for s in rows["sweep"]],
+            [[s["kind"], show(s["vocab_size"]), *(_cell(name, s["cost"]) for name in names)] for s in rows["sweep"]],
             ["kind", "size", *(name.replace("_", " ") for name in names)],
         )
     if text:
         parts = cells(tokenizer, text)
         print(f"\n{strip(parts, colour=sys.stdout.isatty())}\n{count(parts)} tokens")
+
+
+def _cell(name: str, found: Mapping[str, Any]) -> str:
+    return f"{found[name]:.1%}" if name == "unknown" else show(found[name])

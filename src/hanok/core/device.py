@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,17 @@ def pick(device: str = "auto") -> str:
     if device.split(":")[0] not in {"cpu", "cuda", "mps"}:
         raise UsageError(f"unknown device {device!r}: use cpu, cuda, mps or auto")
     return device
+
+
+@cache
+def native_bfloat16(device: str) -> bool:
+    """Return whether a device ("cpu", "cuda", ...) multiplies bfloat16 matrices faster than float32 ones."""
+    import torch
+
+    if device != "cpu":
+        return True
+    able = torch.cpu.get_capabilities()
+    return any(able.get(feature, False) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def processor() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +24,7 @@ class Log:
         self.directory = directory
         self.quiet = quiet
         self.stream = stream or sys.stderr
+        self.listeners: list[Callable[[int, dict[str, Any]], None]] = []  # are told each record too
         self._live = not quiet and self.stream.isatty()
         self._last = 0.0
         self._width = 0
@@ -32,7 +34,9 @@ class Log:
         return Log(directory, quiet=self.quiet, stream=self.stream)
 
     def metrics(self, step: int, **values: Any) -> None:
-        """Append one record to `metrics.jsonl`."""
+        """Append one record to `metrics.jsonl`, and tell it to whoever listens."""
+        for listener in self.listeners:
+            listener(step, values)
         if self.directory is None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)

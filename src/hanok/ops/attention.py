@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hanok.core.device import native_bfloat16
 from hanok.ops.numerics import elementwise
 
 ROWS = 16  # query rows per exact tile
 BLOCK = 32  # keys per exact block, and the engine's page size
+SPELT = 512  # tokens up to which training in bfloat16 on a CPU spells attention out: the fused backward is slow there
 SLAB = 1 << 22  # elements of gathered keys per exact slab: bounds memory, changes no bit
 
 Bias = Callable[[Tensor], Tensor]
@@ -73,14 +75,32 @@ NOTHING = Extra()
 def plain_attention(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGE: Tensor, see_BTS: Tensor | None, scale: float) -> Tensor:
     """Return softmax(q k^T * scale) v as (B,T,H,E); `see` is True where a query sees a key, None means causal (T = S).
 
-    The fused kernel is the faster one in eager mode at every shape measured, forward and backward (docs/lab/002).
+    The fused kernel is the faster one in float32 at every shape measured, forward and backward, compiled or not; its
+    backward in bfloat16 on a CPU is not (docs/lab/002, docs/lab/006).
     """
     q, k, v = q_BTHD.transpose(1, 2), k_BSGD.transpose(1, 2), v_BSGE.transpose(1, 2)
     mask = None if see_BTS is None else see_BTS[:, None]
+    if q.dtype == torch.bfloat16 and q.requires_grad and q.shape[2] <= SPELT and _spells(q.device.type):
+        return _spelt_out(q, k, v, mask, scale)
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
     return out.transpose(1, 2)
+
+
+def _spells(device: str) -> bool:
+    return device == "cpu" and native_bfloat16(device)
+
+
+def _spelt_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return attention of (B,H,T,D) as two products with a softmax between."""
+    group = q.shape[1] // k.shape[1]
+    k, v = (x if group == 1 else x.repeat_interleave(group, 1) for x in (k, v))
+    if mask is None:
+        mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
+    score = (q * scale) @ k.transpose(2, 3)
+    weight = score.float().masked_fill(~mask, float("-inf")).softmax(-1).to(v.dtype)
+    return (weight @ v).transpose(1, 2)
 
 
 def scored_attention(

@@ -162,8 +162,8 @@ def verdict(arm: str, move: Mapping[str, Any]) -> str:
     kept = "diverges" if move["regret"] is None else f"loses {move['regret']:.3f} nats per token"
     edge = " (an optimum lies at the edge of the rates: widen them)" if move["edge"] else ""
     return (
-        f"{name}: over {move['times_wider']:g} times the width the best rate {stays}, by a factor of "
-        f"{2 ** move['octaves']:.2g}{edge}; the largest width at the smallest one's best rate {kept}"
+        f"{name}: over {move['times_wider']:g} times the width the best rate {stays} (times "
+        f"{2 ** move['octaves']:.2g}){edge}; the largest width at the smallest one's best rate {kept}"
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hanok.core.config import Config, spec_type
 from hanok.train.ema import EMAConfig
+from hanok.train.hook.track import TRACKERS
 from hanok.train.loop import LoopConfig
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.adamw import AdamWConfig
@@ -24,6 +25,7 @@ class TrainingConfig(Config):
     A checkpoint is written every `save_every` steps (0: not by steps) or `save_seconds`, whichever comes first.
     `batch` counts the rows of a step over all processes of `parallel`, which is no part of what a run is: it may go on
     under another layout, and the identity of the run leaves it out.
+    `track` names the trackers that are told every record besides metrics.jsonl; it too is no part of the run.
     With `ema`, the model that the run hands on is an average over its steps; the raw weights are in the checkpoint.
     """
 
@@ -36,12 +38,20 @@ class TrainingConfig(Config):
     loop: LoopConfig = LoopConfig()
     ema: EMAConfig | None = None
     parallel: ParallelConfig = Field(ParallelConfig(), exclude=True)
+    track: tuple[str, ...] = Field((), exclude=True)
     seed: int = 0
     device: str = "auto"
     save_every: int = Field(0, ge=0)
     save_seconds: float = Field(30.0, gt=0)
     keep: int = Field(2, ge=1)
     validate_every: int = Field(0, ge=0)
+
+    @field_validator("track")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            TRACKERS[name]
+        return names
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:

@@ -27,9 +27,11 @@ from hanok.train.float8 import KEPT, Float8Layers
 from hanok.train.hook import Hook, Record
 from hanok.train.hook.balance import Balance
 from hanok.train.hook.checkpoint import Checkpoint
+from hanok.train.hook.memory import Memory
 from hanok.train.hook.metrics import Metrics, Names
 from hanok.train.hook.progress import Progress
 from hanok.train.hook.spike import Spike
+from hanok.train.hook.tracking import Tracking
 from hanok.train.hook.utilisation import Utilisation
 from hanok.train.hook.validate import Measure, Validate
 from hanok.train.loop import SHORT, computing, train, update
@@ -86,6 +88,7 @@ class Runner:
         if team is not None:
             model, source, measure = team.model, team.slice(source), measure and team.measuring(measure)
             log = log if team.first else Log(None, quiet=True)
+        tracking = Tracking(config.track, log, config.to_dict())
         optimizer = self._optimizer(model, growth)
         state = TrainState(
             model, optimizer, source, config.steps or 0, rng=Streams(config.seed), fingerprint=config.digest()
@@ -112,13 +115,15 @@ class Runner:
             Spike(self.out / "refused", objective, config.loop, say=log.info),
             *self._utilisation(whole),
             Balance(),
+            Memory(),
+            tracking,
             Metrics(log, names=self.names),
             Progress(log, self.title, show=show),
             *validate,
             checkpoint,
         ]
         schedule = SCHEDULES[config.schedule.kind](config.schedule)
-        with contextlib.nullcontext() if team is None else team.watched(state):
+        with tracking, contextlib.nullcontext() if team is None else team.watched(state):
             record = train(state, objective, schedule, config.loop, [*hooks, *usual])
         if average is not None:
             average.settle()

@@ -115,7 +115,7 @@ class Journal:
 def seal(record: Row) -> bytes:
     """Return a record as a line that ends with the checksum of what stands before it."""
     body = json.dumps(record, ensure_ascii=False)
-    return f"{body}\t{zlib.crc32(_bytes(body)):08x}\n".encode(errors="surrogatepass")
+    return f"{body}\t{zlib.crc32(body.encode()):08x}\n".encode()
 
 
 def unseal(line: bytes) -> dict[str, Any] | None:
@@ -123,9 +123,5 @@ def unseal(line: bytes) -> dict[str, Any] | None:
     body, tab, check = line.rpartition(b"\t")
     if not tab or not line.endswith(b"\n") or check.strip() != b"%08x" % zlib.crc32(body):
         return None
-    record: dict[str, Any] = json.loads(body.decode(errors="surrogatepass"))
+    record: dict[str, Any] = json.loads(body)
     return record
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogatepass")

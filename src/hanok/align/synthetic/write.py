@@ -114,6 +114,8 @@ class Run:
         missing = [key for key in asks if key not in found]
         for place, reply in self.writer([asks[key] for key in missing]) if missing else ():
             key = missing[place]
+            # JSON can carry half of a character, which is no Unicode text and fits into no file.
+            reply = replace(reply, text=reply.text.encode(errors="replace").decode())
             self.journal.add(key, hashes[key], reply)
             found[key] = reply
         lost = [key for key in asks if key not in found]

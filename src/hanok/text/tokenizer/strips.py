@@ -51,7 +51,7 @@ def visible(text: str) -> str:
 
 
 def strip(parts: Iterable[Cell], *, colour: bool) -> str:
-    """Return cells for a terminal: colours in turn, or bars between tokens; a number where several tokens cut a character.
+    """Return cells for a terminal: colours in turn, or bars between tokens; a number where tokens cut a character.
 
     What the tokenizer drops is underlined (in braces without colour), what it does not know is red (in brackets).
     """

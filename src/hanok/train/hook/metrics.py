@@ -44,9 +44,10 @@ class Metrics(Hook):
         if not due(state.step, self.every) and state.step != state.steps:
             return
         if self.names == "pretrain":
-            self.log.metrics(state.step, **{PRETRAIN.get(name, name): value for name, value in record.items()})
+            named = {PRETRAIN.get(name, name): value for name, value in record.items()}
+            self.log.metrics(state.step, **named, max_steps=state.steps)
         else:
-            self.log.metrics(state.step, global_step=state.step, **record)
+            self.log.metrics(state.step, global_step=state.step, **record, max_steps=state.steps)
 
 
 def trim(path: Path, step: int) -> None:

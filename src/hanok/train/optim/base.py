@@ -145,11 +145,3 @@ def take(tensors: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
     if tensors[name].shape != like.shape:
         raise UsageError(f"the saved {name!r} has the shape {list(tensors[name].shape)}, not {list(like.shape)}")
     return tensors[name].to(like.device, like.dtype)
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 matrices faster than float32 ones."""
-    if device.type != "cpu":
-        return True
-    able = torch.cpu.get_capabilities()
-    return any(able.get(feature, False) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hanok.core.config import PartConfig
+from hanok.core.device import native_bfloat16
 from hanok.nn.linear import Linear
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.adamw import AdamW, AdamWConfig
@@ -21,7 +22,6 @@ from hanok.train.optim.base import (
     check_cover,
     laid_like,
     matches,
-    native_bfloat16,
     slots,
     take,
     whole,
@@ -109,7 +109,7 @@ class _Stack:
         first = members[0].parameter
         short, long = sorted(first.shape)
         self.momentum = torch.zeros(len(members), short, long, dtype=torch.float32, device=first.device)
-        fast = config.precision == "bfloat16" or (config.precision == "auto" and native_bfloat16(first.device))
+        fast = config.precision == "bfloat16" or (config.precision == "auto" and native_bfloat16(first.device.type))
         self.dtype = torch.bfloat16 if fast else torch.float32
 
     def step(self, lr: float) -> None:

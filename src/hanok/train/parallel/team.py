@@ -100,7 +100,7 @@ def divide(whole: Model, config: ParallelConfig, loop: LoopConfig, *, device: st
 
     Stages first, then widths and experts, then shards over what is left: each strategy sees a smaller plain model.
     """
-    check(config, loop)
+    check(whole, config, loop)
     mesh = make_mesh(config, device=device)
     model = copy.deepcopy(whole.to("cpu"))  # a device holds only its part
     if config.pipeline > 1:
@@ -136,12 +136,14 @@ def divide(whole: Model, config: ParallelConfig, loop: LoopConfig, *, device: st
     return Team(mesh, model, policy, ranks, whole, device, config.watchdog)
 
 
-def check(config: ParallelConfig, loop: LoopConfig) -> None:
+def check(whole: Model, config: ParallelConfig, loop: LoopConfig) -> None:
     """Refuse layouts that no strategy here can serve."""
     if config.pipeline > 1 and (config.shard > 1 or config.context > 1):
         raise UsageError("parallel: pipeline goes with data, tensor and expert, not with shard or context")
     if loop.numerics == "exact" and (config.tensor > 1 or config.context > 1):
         raise UsageError("parallel: tensor and context divide products, which numerics 'exact' keeps whole; use 'fast'")
+    if whole.shared is not None and (config.tensor > 1 or config.pipeline > 1):
+        raise UsageError("parallel: parts that several layers share go with data and shard, not with tensor or pipeline")
     if loop.compile != "none":
         raise UsageError("parallel: loop.compile makes one process's graph; leave it out")
 

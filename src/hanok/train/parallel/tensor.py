@@ -87,7 +87,8 @@ def split_tensor(model: nn.Module, mesh: DeviceMesh, *, experts: bool = True) ->
 def by_heads(mixer: GQA) -> bool:
     """Return whether nothing in this attention but its projections knows how many heads there are."""
     normed_by_head = mixer.q_norm is None or mixer.config.qk_norm_over == "head"
-    return isinstance(mixer.position, RoPE | NoPosition) and mixer.sinks is None and normed_by_head
+    plain = mixer.sinks is None and mixer.q_gain is None
+    return isinstance(mixer.position, RoPE | NoPosition) and plain and normed_by_head
 
 
 def _attention(name: str, mixer: GQA, ranks: int) -> Plan:

@@ -46,8 +46,8 @@ class Backtranslation:
         text = seed["text"].strip()
         (reply,) = yield [
             ask(
-                "Below is a text. Write the instruction of a user to which this text would be the perfect answer. Write "
-                f"the instruction and nothing else.\n\nText:\n{text}"
+                "Below is a text. Write the instruction of a user to which this text would be the perfect answer. "
+                f"Write the instruction and nothing else.\n\nText:\n{text}"
             )
         ]
         asked = reply.text.strip()

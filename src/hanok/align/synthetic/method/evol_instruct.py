@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -13,7 +13,8 @@ from hanok.align.synthetic.method import METHODS
 from hanok.align.synthetic.method.base import instruction_of, instruction_row
 from hanok.core.config import PartConfig
 
-DEEPER = {
+Way = Literal["constraints", "deepening", "concretizing", "reasoning", "input", "breadth"]
+DEEPER: dict[Way, str] = {
     "constraints": "Add one more constraint or requirement to it.",
     "deepening": "If it asks about certain issues, ask about them in more depth and breadth.",
     "concretizing": "Replace general concepts in it with more specific ones.",
@@ -21,7 +22,7 @@ DEEPER = {
     "reasoning in several steps.",
     "input": "Add data in some other form to it (a table, code, a formula, a log) that the answer has to use.",
 }
-BREADTH = "breadth"
+BREADTH: Way = "breadth"
 LEAKED = re.compile(r"(given|rewritten|created|new)[ _]prompt", re.IGNORECASE)
 SORRY, SHORT = re.compile(r"\bsorry\b|\bas an ai\b|죄송", re.IGNORECASE), 80  # words of an answer that is an excuse
 
@@ -38,9 +39,7 @@ class EvolInstruct:
         """Ways to evolve, how many `words` one step may add, and the `generations` after which a line ends."""
 
         kind: Literal["evol_instruct"] = "evol_instruct"
-        ways: tuple[Literal["constraints", "deepening", "concretizing", "reasoning", "input", "breadth"], ...] = Field(
-            (*DEEPER, BREADTH), min_length=1
-        )
+        ways: tuple[Way, ...] = Field(get_args(Way), min_length=1)
         words: int = Field(20, ge=1)
         generations: int = Field(4, ge=1)
         check: bool = True
@@ -79,7 +78,7 @@ class EvolInstruct:
         return [Draft(row, key=new, parents=parents, finished=answer.finished, fault=fault)]
 
 
-def evolve_prompt(old: str, way: str, words: int) -> str:
+def evolve_prompt(old: str, way: Way, words: int) -> str:
     """Return the request to evolve an instruction."""
     if way == BREADTH:
         return (

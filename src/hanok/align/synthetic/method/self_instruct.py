@@ -80,19 +80,22 @@ def list_prompt(tasks: list[str], more: int) -> str:
     return (
         f"Come up with a series of tasks. Here are the first {len(tasks)}:\n\n{lines}\n\n"
         f"Continue the list with tasks {first} to {last}. They should differ from those above and from each other in "
-        "what they ask for and in how they ask. Write one task on each line, in the form 'Task N: ...', and nothing else."
+        "what they ask for and in how they ask. Write one task on each line, in the form 'Task N: ...', and no more."
     )
 
 
 def kind_prompt(task: str) -> str:
     """Return the question whether a task is a classification."""
-    return f"Can the following task be regarded as a classification task with a limited set of labels?\n\nTask: {task}\n\nAnswer with Yes or No."  # noqa: E501
+    return (
+        "Can the following task be regarded as a classification task with a limited set of labels?\n\n"
+        f"Task: {task}\n\nAnswer with Yes or No."
+    )
 
 
 def instance_prompt(task: str, label_first: bool) -> str:
     """Return the request for one instance of a task."""
     if label_first:
-        how = "First choose one of the possible class labels, then write an input that has it:\n\nClass label: ...\nInput: ..."
+        how = "First choose a possible class label, then write an input that has it:\n\nClass label: ...\nInput: ..."
     else:
         how = "If it needs an input, write one (otherwise 'None'), then the correct output:\n\nInput: ...\nOutput: ..."
     return f"Write one example of the following task.\n\nTask: {task}\n\n{how}"

@@ -11,7 +11,7 @@ function draw(parent, tag, attributes, text) {
 }
 
 class Chart {
-  // `names(run)`: which of a run's figures belong here. `options`: smooth, log, points, wide, whole, base.
+  // `names(run)`: which of a run's figures belong here. `options`: smooth, log, points, wide, whole.
   constructor(key, names, options = {}) {
     Object.assign(this, { key, names, options, cursor: null, curves: [] });
     this.format = formatOf(key);
@@ -92,7 +92,12 @@ class Chart {
       }
     }
     if (this.options.whole) { low = Math.min(0, low); high = Math.max(1, high); }
-    if (low === high) { const pad = Math.abs(low) * 0.1 || 1; low -= this.logarithmic(this.dials) ? low * 0.1 : pad; high += pad; }
+    // What differs by rounding alone (a constant, averaged) is one value.
+    if (high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high))) {
+      const pad = Math.abs(low) * 0.1 || 1;
+      low -= pad;
+      high += pad;
+    }
     if (left === right) { left -= left > 0 ? 1 : 0; right += 1; }
     return { left, right, low, high };
   }
@@ -103,7 +108,7 @@ class Chart {
     const log = this.logarithmic(this.dials);
     const up = log ? Math.log : value => value;
     const margin = (up(high) - up(low)) * 0.04;
-    const marks = log ? logTicks(low, high, 7) : ticks(low, high, 4, this.key === "memory_bytes" ? 2 : 10);
+    const marks = log ? logTicks(low, high, 7) : (this.key === "memory_bytes" ? byteTicks : ticks)(low, high, 5);
     const labels = marks.map(this.format);
     const inset = 10 + 6.4 * Math.max(3, ...labels.map(label => label.length));
     const box = { left: inset, right: width - 8, top: 10, bottom: height - 22 };

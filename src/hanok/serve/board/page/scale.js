@@ -23,19 +23,27 @@ function clock(seconds) {
 const FORMATS = { memory_bytes: bytes, mfu: percent, seconds: clock, mean_token_accuracy: percent };
 const formatOf = name => FORMATS[name] || short;
 
-function ticks(low, high, most, base = 10) {
-  const steps = base === 10 ? [1, 2, 5, 10] : [1, 2, 4, 8];
-  const rough = (high - low) / most;
-  const unit = base ** Math.floor(Math.log(rough) / Math.log(base));
-  const step = unit * (steps.find(factor => factor * unit >= rough * 0.999) || base);
+// Round values between two ends: about `most` of them, and two at least.
+function ticks(low, high, most) {
   const out = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) out.push(at * step);
+  for (let parts = most; out.length < 2 && parts < most + 4; parts++) {
+    const rough = (high - low) / parts;
+    const unit = 10 ** Math.floor(Math.log10(rough));
+    const step = unit * ([1, 2, 5].find(factor => factor * unit >= rough * 0.999) || 10);
+    out.length = 0;
+    for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at++) out.push(at * step);
+  }
   return out;
+}
+
+function byteTicks(low, high, most) {
+  const unit = high >= 2 ** 30 ? 2 ** 30 : 2 ** 20;
+  return ticks(low / unit, high / unit, most).map(value => value * unit);
 }
 
 function logTicks(low, high, most) {
   const out = [];
-  for (const factors of [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 5], [1, 3], [1]]) {
+  for (const factors of [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
     out.length = 0;
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
       for (const factor of factors) {
