@@ -31,6 +31,7 @@ class Fake:
 
     def init(self, **options: Any) -> Fake:
         self.options.append(options)
+        print("what trackio says to whoever reads along")
         return self
 
     def log(self, values: dict[str, float], *, step: int) -> None:
@@ -111,6 +112,12 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(fake: Fake, tmp
     assert len(said) == 1 and "wandb" in said[0] and "no network" in said[0]
     assert [step for step, _ in fake.told] == [1]
     assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 5
+
+
+def test_what_a_tracker_prints_is_no_result(fake: Fake, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    live(("trackio",), tmp_path / "run", 1, 1)
+    out, said = capfd.readouterr()
+    assert out == "" and "reads along" in said
 
 
 def test_trackers_are_closed_when_a_run_breaks(fake: Fake, tmp_path: Path) -> None:

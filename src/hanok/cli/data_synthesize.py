@@ -51,13 +51,14 @@ def synthesize(
         raise UsageError(f"--parallel must be from 1 to 1024, not {parallel}")
     if model.startswith(("http://", "https://")):
         remote = Remote.find(model, name, key=os.environ.get(KEY), parallel=parallel)
-        stage = synthesis_stage(Endpoint(remote), {"seeds": "conversations"})
+        stage = synthesis_stage(Endpoint(remote), {"seeds": "conversations"}, chosen)
         run_verb(stage, {"seeds": seeds}, settings, config=chosen.model_copy(update={"model": remote.name}))
         return
     if name is not None:
         raise UsageError("--name is for endpoints (http://.../v1): a folder holds one model")
     path = model_path(model)
-    stage = synthesis_stage(Local(load(path), Path(model).name), {"seeds": "conversations", "model": "model"})
+    kinds = {"seeds": "conversations", "model": "model"}
+    stage = synthesis_stage(Local(load(path), Path(model).name), kinds, chosen)
     run_verb(stage, {"seeds": seeds, "model": path}, settings, config=chosen)
 
 

@@ -36,6 +36,7 @@ KINDS = {
     "samplers": "hanok.engine.sampler:SAMPLERS",
     "rewards": "hanok.align.reward:REWARDS",
     "advantages": "hanok.align.advantage:ADVANTAGES",
+    "syntheses": "hanok.align.synthetic.method:METHODS",
     "quantizers": "hanok.compress.quantize:QUANTIZERS",
     "laws": "hanok.scaling.law:LAWS",
 }

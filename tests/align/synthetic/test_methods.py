@@ -15,7 +15,7 @@ from hanok.align.synthetic.method.evol_instruct import DEEPER, answer_fault, ins
 from hanok.align.synthetic.method.self_instruct import fault_of, instance, tasks_of
 from hanok.align.synthetic.stages import DROPPED, ROWS, SynthesisConfig, synthesis_stage
 from hanok.core.artifact import Artifact
-from hanok.core.errors import HanokError, UsageError
+from hanok.core.errors import HanokError, Interrupted, UsageError
 from hanok.core.log import Log
 from hanok.core.stage import run_stage
 from hanok.text.data.read import read_conversations
@@ -44,8 +44,8 @@ def make(home: Path, answer: Answer, seeds: list[dict[str, Any]], **settings: An
     file = home / "seeds.jsonl"
     file.write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
     writer = Canned(answer)
-    stage = synthesis_stage(writer, {"seeds": "conversations"})
     config = SynthesisConfig.parse(settings)
+    stage = synthesis_stage(writer, {"seeds": "conversations"}, config)
     return run_stage(stage, config, {"seeds": file}, home / "runs", log=Log(None, quiet=True)), writer
 
 
@@ -136,7 +136,7 @@ def test_textbooks_vary_and_have_a_text_column(tmp_path: Path) -> None:
     )
     asked = {ask.messages[0]["content"] for ask in writer.asked}
     assert len(asked) > 4 and any("온돌" in text for text in asked) and any("Timber" in text for text in asked)
-    assert {"text", "reader", "form", "id"} < set(rows_of(artifact)[0])
+    assert artifact.kind == "text" and {"text", "reader", "form", "id"} < set(rows_of(artifact)[0])
 
 
 def test_backtranslation_keeps_documents_word_for_word_by_its_own_score(tmp_path: Path) -> None:
@@ -197,3 +197,19 @@ def test_a_finished_run_asks_nothing_and_a_half_character_is_replaced(tmp_path: 
 def test_every_method_is_named_with_its_paper() -> None:
     assert {"self_instruct", "evol_instruct", "textbook", "backtranslation", "solve"} == set(METHODS)
     assert all(entry.summary and entry.paper for entry in METHODS.describe())
+
+
+def test_stopped_by_hand_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    def stopped(text: str, number: int) -> str:
+        if number == 5:
+            raise KeyboardInterrupt
+        return f"Passage {number} {'x y z ' * number}"
+
+    settings: dict[str, Any] = {"method": "textbook", "rows": 6, "batch": 3, "novelty": None}
+    with pytest.raises(Interrupted, match="every reply so far is kept"):
+        make(tmp_path, stopped, [{"topic": "a"}], **settings)
+    artifact, writer = make(
+        tmp_path, lambda text, number: f"Again {'u v w ' * (number + 1)}", [{"topic": "a"}], **settings
+    )
+    texts = [row["text"].split()[0] for row in rows_of(artifact)]
+    assert texts[:5] == ["Passage"] * 5 and texts[5] == "Again" and len(writer.asked) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from hanok.align.synthetic import journal as journal_module
 from hanok.align.synthetic.ask import Reply
 from hanok.align.synthetic.journal import Journal, seal, unseal
 from hanok.core.errors import UsageError
@@ -69,7 +69,7 @@ def test_without_the_cut_of_a_torn_line_what_follows_it_is_lost(
     cut = content.index(b"\n", len(content) // 2) - 5
     file = tmp_path / "journal"
     file.write_bytes(content[:cut])
-    monkeypatch.setattr(journal_module.os, "ftruncate", lambda *_: None)
+    monkeypatch.setattr(os, "ftruncate", lambda *_: None)
     assert run(file, Scripted()) == rows  # this run has all in memory
     monkeypatch.undo()
     control = Scripted()
@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_a_journal_that_goes_on(tmp_path: Path, monkeypatch: 
     file = tmp_path / "journal"
     with Journal(file) as journal:
         journal.add("0.0.0", "h", Reply("한옥\n"))
-        monkeypatch.setattr(journal_module.os, "write", lambda fd, data: real(fd, data[:7]))
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:7]))
         with pytest.raises(OSError, match="disk full"):
             journal.add("0.0.1", "h", Reply("b"))
         monkeypatch.undo()
@@ -116,7 +116,7 @@ def test_a_full_disk_leaves_a_journal_that_goes_on(tmp_path: Path, monkeypatch: 
         assert [again.reply(key, "h") for key in ("0.0.0", "0.0.1")] == [Reply("한옥\n"), Reply("b")]
 
 
-real = journal_module.os.write
+real = os.write
 
 
 def records(file: Path) -> list[bytes]:

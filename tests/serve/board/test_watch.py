@@ -48,7 +48,9 @@ def test_runs_appear_grow_and_finish_under_one_name(watch: Watch, tmp_path: Path
     assert news(reader) == []
     folder = write(tmp_path / "runs" / "pretrain-0a1b.partial", 1, 3)
     (first,) = news(reader)
-    assert first["run"] == "pretrain-0a1b" and first["reset"] and first["state"] == "live" and steps([first]) == [1, 2, 3]
+    assert (
+        first["run"] == "pretrain-0a1b" and first["reset"] and first["state"] == "live" and steps([first]) == [1, 2, 3]
+    )
     assert news(reader) == []
     write(folder, 4, 5)
     (second,) = news(reader)
@@ -110,7 +112,11 @@ def test_a_long_run_is_thinned_and_told_in_portions(tmp_path: Path) -> None:
     rows = [(n, record(n)) for n in range(1, 2001)]
     rows[400][1].pop("train/loss")
     kept = thinned([(n, figures(row) or {}) for n, row in rows])
-    assert len(kept) == 1001 + 500 - 1 + (400 % 2) and kept[0][0] == 1 and [n for n, _ in kept[-1000:]] == list(range(1001, 2001))
+    assert (
+        len(kept) == 1001 + 500 - 1 + (400 % 2)
+        and kept[0][0] == 1
+        and [n for n, _ in kept[-1000:]] == list(range(1001, 2001))
+    )
     assert 401 in [n for n, _ in kept]
     keeper = Kept()
     for n in range(10):
@@ -119,7 +125,10 @@ def test_a_long_run_is_thinned_and_told_in_portions(tmp_path: Path) -> None:
     assert [row["n"] for row in keeper.after(6)] == [6, 8]
     watch = Watch([write(tmp_path / "a", 1, PORTION + 5)], search=0.0)
     events = news(Reader(watch))
-    assert [len(event["records"]) for event in events] == [PORTION, 5] and [event["reset"] for event in events] == [True, False]
+    assert [len(event["records"]) for event in events] == [PORTION, 5] and [event["reset"] for event in events] == [
+        True,
+        False,
+    ]
     assert MOST > PORTION
 
 

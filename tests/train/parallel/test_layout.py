@@ -123,7 +123,15 @@ def test_heads_that_do_not_divide_are_refused() -> None:
 )
 def test_layouts_that_nothing_serves_are_refused(layout: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check(ParallelConfig(**layout), LoopConfig(numerics="exact"))
+        check(Model(config()), ParallelConfig(**layout), LoopConfig(numerics="exact"))
+
+
+def test_shared_parts_are_not_divided() -> None:
+    model = Model(config())
+    model.shared = torch.nn.ModuleDict()
+    with pytest.raises(UsageError, match="several layers share"):
+        check(model, ParallelConfig(tensor=2), LoopConfig())
+    check(model, ParallelConfig(shard=2), LoopConfig())
 
 
 def test_more_stages_than_layers_are_refused() -> None:

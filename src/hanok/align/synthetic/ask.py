@@ -72,8 +72,11 @@ class Method(Protocol):
     """A way to make rows: a conversation with the model that can be replayed.
 
     `write` yields lists of asks, is sent their replies, and returns drafts. It may look at nothing but its arguments
-    and the replies, so that a run that was killed can be brought back to where it stood.
+    and the replies, so that a run that was killed can be brought back to where it stood. `makes` is the kind of its
+    rows: `conversations` (prompt, completion) or `text`.
     """
+
+    makes: str
 
     def seed(self, row: Row, where: str) -> Row:
         """Return a user's row in the form that `write` reads, or raise `UsageError`."""

@@ -49,9 +49,13 @@ class SynthesisConfig(Config):
     model: str = ""  # who writes, where that is not an input of the stage
 
 
-def synthesis_stage(writer: Writer, inputs: Mapping[str, str]) -> Stage:
-    """Return the stage with a writer; `inputs` are the kinds of what it is named by: the seeds, perhaps a model."""
-    return Stage("synthesize", "conversations", SynthesisConfig, partial(synthesize, writer), inputs)
+def synthesis_stage(writer: Writer, inputs: Mapping[str, str], config: SynthesisConfig) -> Stage:
+    """Return the stage with a writer; `inputs` are the kinds of what it is named by: the seeds, perhaps a model.
+
+    The kind of what comes out is that of the method's rows.
+    """
+    kind = METHODS[config.method.kind].makes
+    return Stage("synthesize", kind, SynthesisConfig, partial(synthesize, writer), inputs)
 
 
 def synthesize(writer: Writer, config: SynthesisConfig, inputs: dict[str, Path], out: Path, log: Log) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -63,7 +65,8 @@ class Tracking(Hook):
 
     def _try(self, kind: str, act: Any, *arguments: Any) -> None:
         try:
-            act(*arguments)
+            with contextlib.redirect_stdout(sys.stderr):  # what a command prints is its result, and nothing else
+                act(*arguments)
         except Exception as error:  # whatever a service or its client may raise
             self._open.pop(kind, None)
             self.log.info(f"the tracker {kind} failed and is told nothing more: {type(error).__name__}: {error}")

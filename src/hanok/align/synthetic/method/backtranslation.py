@@ -29,6 +29,8 @@ class Backtranslation:
         kind: Literal["backtranslation"] = "backtranslation"
         least: int = Field(4, ge=0, le=5)
 
+    makes = "conversations"
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

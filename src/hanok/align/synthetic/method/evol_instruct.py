@@ -44,6 +44,8 @@ class EvolInstruct:
         generations: int = Field(4, ge=1)
         check: bool = True
 
+    makes = "conversations"
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

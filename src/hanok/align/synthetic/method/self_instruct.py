@@ -37,6 +37,8 @@ class SelfInstruct:
         own: int = Field(2, ge=0)
         tasks: int = Field(8, ge=1)
 
+    makes = "conversations"
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

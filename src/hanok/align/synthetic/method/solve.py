@@ -27,6 +27,8 @@ class Solve:
         kind: Literal["solve"] = "solve"
         samples: int = Field(4, ge=1)
 
+    makes = "conversations"
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

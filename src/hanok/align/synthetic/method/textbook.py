@@ -40,6 +40,8 @@ class Textbook:
         forms: tuple[str, ...] = Field(FORMS, min_length=1)
         language: str = "the language of the topic"
 
+    makes = "text"
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +21,13 @@ class WandB:
 
     def open(self, run: Tracked) -> None:
         """Begin the run, or go on with it: its identity is that of the folder and the settings."""
-        import os
-
         self._run = self._package.init(
             project=os.environ.get("WANDB_PROJECT", "hanok"),
             name=run.name,
             id=run.identity,
             resume="allow",
-            dir=str(run.folder),
+            # Beside the run, not in it: its service writes on after the end, and a finished run's files are hashed.
+            dir=os.environ.get("WANDB_DIR", str(run.folder.parent)),
             config=dict(run.config),
         )
 
