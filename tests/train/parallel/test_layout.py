@@ -129,7 +129,7 @@ def test_layouts_that_nothing_serves_are_refused(layout: dict[str, int], message
 def test_shared_parts_are_not_divided() -> None:
     model = Model(config())
     model.shared = torch.nn.ModuleDict()
-    with pytest.raises(UsageError, match="several layers share"):
+    with pytest.raises(UsageError, match="parts that layers share"):
         check(model, ParallelConfig(tensor=2), LoopConfig())
     check(model, ParallelConfig(shard=2), LoopConfig())
 

@@ -143,7 +143,7 @@ def check(whole: Model, config: ParallelConfig, loop: LoopConfig) -> None:
     if loop.numerics == "exact" and (config.tensor > 1 or config.context > 1):
         raise UsageError("parallel: tensor and context divide products, which numerics 'exact' keeps whole; use 'fast'")
     if whole.shared is not None and (config.tensor > 1 or config.pipeline > 1):
-        raise UsageError("parallel: parts that several layers share go with data and shard, not with tensor or pipeline")
+        raise UsageError("parallel: parts that layers share go with data and shard, not with tensor or pipeline")
     if loop.compile != "none":
         raise UsageError("parallel: loop.compile makes one process's graph; leave it out")
 

@@ -189,11 +189,12 @@ class Chart {
     for (const { run, label, x, y } of this.curves) {
       let place = at === null ? x.length - 1 : nearest(x, value => value < at);
       if (place > 0 && at !== null && (place === x.length || Math.abs(x[place - 1] - at) < Math.abs(x[place] - at))) place--;
+      const outside = at !== null && (at < x[0] || at > x[x.length - 1]); // not begun yet, or ended before
       const item = make("span", `c${run.colour % 7}`);
-      item.append(make("i"), this.curves.length > 1 ? `${label} ` : "", make("b", "", this.format(y[place])));
+      item.append(make("i"), this.curves.length > 1 ? `${label} ` : "", make("b", "", outside ? "–" : this.format(y[place])));
       item.title = label;
       this.read.append(item);
-      if (at !== null) draw(this.pins, "circle", { class: `dot1 c${run.colour % 7}`, cx: this.px(x[place]), cy: this.py(y[place]), r: 3.5 });
+      if (at !== null && !outside) draw(this.pins, "circle", { class: `dot1 c${run.colour % 7}`, cx: this.px(x[place]), cy: this.py(y[place]), r: 3.5 });
     }
   }
 

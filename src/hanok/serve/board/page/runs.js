@@ -43,7 +43,7 @@ function fill({ item, box, badge, facts, bar }, run) {
     loss === undefined ? "" : `loss ${short(loss)}`, speed ? `${short(speed)} tok/s` : "", mfu ? `MFU ${percent(mfu)}` : "",
     memory ? bytes(memory) : "", skipped ? `${words.n.skipped} ${skipped}` : "", left === null ? "" : `${clock(left)} ${words.left}`,
   ];
-  const text = texts.filter(Boolean).map(part => part.replaceAll(" ", "\u00a0")).join(" · ");
+  const text = texts.filter(Boolean).map(part => part.replaceAll(" ", "\u00a0")).join("\u00a0· ");
   if (facts.textContent !== text) facts.textContent = text;
   bar.hidden = !all;
   if (all) {

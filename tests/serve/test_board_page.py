@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from hanok.serve.board import BoardServer
 from hanok.serve.board.watch import Watch
 
-from ..browsing import launch, visit
-from .writing import line, record, write
+from .board.writing import line, record, write
+from .browsing import launch, visit
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +29,8 @@ CONTRAST = """() => {
     return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map(value => value / 255);
   };
   const linear = value => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-  const light = colour => rgb(colour).map(linear).reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+  const share = [0.2126, 0.7152, 0.0722];
+  const light = colour => rgb(colour).map(linear).reduce((sum, value, at) => sum + value * share[at], 0);
   const ratio = node => {
     let back = node;
     while (getComputedStyle(back).backgroundColor === "rgba(0, 0, 0, 0)") back = back.parentElement;
@@ -37,7 +38,8 @@ CONTRAST = """() => {
     const pair = [light(ink), light(getComputedStyle(back).backgroundColor)];
     return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
   };
-  return Math.min(...[...document.querySelectorAll(".facts, .badge, .name, h2, h3, .read span, .plot text, .hint, .state, .roots")]
+  const texts = ".facts, .badge, .name, h2, h3, .read span, .plot text, .hint, .state, .roots";
+  return Math.min(...[...document.querySelectorAll(texts)]
     .filter(node => node.checkVisibility()).map(ratio));
 }"""
 STROKES = """() => [...document.querySelectorAll(".chart[data-key=loss] .curve:not(.raw)")]
