@@ -32,6 +32,7 @@ KINDS = {
     "objectives": "hanok.train.objective:OBJECTIVES",
     "optimizers": "hanok.train.optim:OPTIMIZERS",
     "schedules": "hanok.train.schedule:SCHEDULES",
+    "trackers": "hanok.train.hook.track:TRACKERS",
     "uncertainties": "hanok.train.uncertainty:UNCERTAINTIES",
     "samplers": "hanok.engine.sampler:SAMPLERS",
     "rewards": "hanok.align.reward:REWARDS",
