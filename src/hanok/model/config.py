@@ -120,7 +120,8 @@ class ModelConfig(StackConfig):
         return self
 
     def _check_shared(self) -> None:
-        used, known = set(self.uses.values()), set(self.shared)
+        templates = (self.layers[name] for name in self.pattern[: self.depth])  # never a walk over a depth from outside
+        used, known = {block.beside for block in templates if block.beside is not None}, set(self.shared)
         if used != known:
             raise ValueError(f"layers use the shared parts {sorted(used)}, but shared names {sorted(known)}")
         if wrong := [name for name in known if not name.isidentifier() or hasattr(nn.ModuleDict, name)]:

@@ -169,7 +169,7 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _describe(model: Model, tensors: Mapping[str, Tensor]) -> tuple[Family | None, dict[str, Any]]:
     """Return the family that can say what this model is, the one it came from first, and its config.json."""
     origin = model.origin.get("model_type")
-    for name in sorted(FAMILIES, key=lambda name: name != origin):
+    for name in sorted(FAMILIES, key=lambda name: (name != origin, FAMILIES[name].extends != "")):
         theirs = FAMILIES[name].write_config(model.config)
         if theirs is not None and Places(FAMILIES[name], model.config, tensors).complete:
             kept = {k: v for k, v in model.origin.items() if k not in OWN} if name == origin else {}

@@ -46,5 +46,6 @@ GRANITE = FAMILIES.register(
         ),
         weights=(*ENDS, *PRE_NORMS, *BIASED_ATTENTION, *layers(T + "mlp.", O + "ffn.", GATE_UP_DOWN)),
         base="model.",
+        extends="llama",
     )
 )

@@ -68,7 +68,8 @@ class Always:
 class Family:
     """A published architecture: its names, a skeleton of our config, and the two tables.
 
-    `base` is the prefix that names lack in files of the bare model, without a head ("model.", say).
+    `base` is the prefix that names lack in files of the bare model, without a head ("model.", say). A model that this
+    family and the one it `extends` can both express is written as that one.
     """
 
     model_type: str
@@ -77,6 +78,7 @@ class Family:
     config: tuple[Row, ...]
     weights: tuple[Rule, ...]
     base: str = ""
+    extends: str = ""
 
     def read_config(self, theirs: Mapping[str, Any]) -> ModelConfig:
         """Return our config of their config.json."""
