@@ -164,6 +164,7 @@ PAIRS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("predict", "epochs"), [("skipgram", 8), ("cbow", 12)])
 def test_neighbours_in_pythons_own_documentation(predict: str, epochs: int, prose: list[list[str]]):
     """Of the words of `help()`, those that belong together are near: among the nearest twentieth, on the median."""

@@ -52,6 +52,7 @@ def test_greedy_equals_dense_under_random_arrival_and_preemption(build: Build, g
         assert outputs[at].finish_reason == "length" and outputs[at].prompt_tokens == len(request.prompt)
 
 
+@pytest.mark.slow
 def test_a_small_pool_gives_the_bits_of_running_alone(build: Build) -> None:
     """64 requests through 16 pages, by preemption: tokens and log-probs are those of each alone."""
     llm = build("gqa", torch.float32, context=128)

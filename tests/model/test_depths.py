@@ -198,6 +198,7 @@ def test_predictor_leaves_the_model_alone() -> None:
     assert reached == {"predictor", "bias"}
 
 
+@pytest.mark.slow
 def test_training_teaches_the_predictor_and_the_causal_model_is_as_good() -> None:
     """Counting upwards again: topk learns it, and by threshold about the share passes with about the loss."""
     model = Model(config(MIXERS[0]))

@@ -162,6 +162,7 @@ def test_loss_equals_the_formula(weigh: str) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_trained_exits_save_layers_and_keep_the_answer() -> None:
     """A task that one layer solves: trained with exits most tokens leave at once; trained without, later."""
     found = {}

@@ -208,6 +208,7 @@ def test_who_is_chosen() -> None:
     assert issubclass(LineageConfig, Config)
 
 
+@pytest.mark.slow
 def test_a_small_race_makes_a_page_and_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hanok.recipes.lineage.race.cpu_count", lambda: 1)
     text = tmp_path / "text.txt"

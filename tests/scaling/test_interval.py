@@ -66,6 +66,7 @@ def test_pairs_of_many_runs_cover_the_parameters():
         assert found.interval(name, 0.5).low >= found.interval(name, 0.9).low
 
 
+@pytest.mark.slow
 def test_same_seed_same_interval_and_level_widens():
     runs = ladder(np.random.default_rng(5), 0.01)
     fitted = fit("shared", runs)

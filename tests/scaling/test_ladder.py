@@ -64,6 +64,7 @@ def test_the_stage_predicts_before_it_trains_and_says_what_came_out(tokens, tmp_
     assert not (artifact.path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_ladder_goes_on_where_it_was(tokens, tmp_path, monkeypatch):
     train, calls = ladder.pretrain, []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from hanok.engine.local import LLM
 from hanok.serve import Server
 
@@ -41,6 +43,7 @@ def test_a_full_queue_refuses_quickly_and_serves_the_rest(llm: LLM) -> None:
         assert send(server.url, "/v1/completions", WORK)[0] == 200, "afterwards there is room again"
 
 
+@pytest.mark.slow
 def test_control_without_the_bound_everyone_waits(llm: LLM) -> None:
     with Server(llm, port=0, max_queue=1000, engine={"max_sequences": 2}) as server:
         assert {answer[0] for _, answer in storm(server, 30)} == {200}

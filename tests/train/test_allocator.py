@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 def test_freed_memory_is_kept() -> None:
     """Blocks of 64 MB come back without new page faults; the control, without the setting, faults again each time."""

@@ -28,6 +28,7 @@ def test_a_kill_during_a_save_loses_nothing(tries: int, tmp_path: Path) -> None:
     assert found["during"] > tries // 3  # most kills do fall into a save
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tries", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_control_overwriting_in_place_does_not_survive_kills(tries: int, tmp_path: Path) -> None:
     found = killed(tmp_path / "run", "overwrite", tries)

@@ -173,6 +173,7 @@ assert seen  # the hook does see
 """
 
 
+@pytest.mark.slow
 def test_saving_and_loading_unpickle_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", AUDIT, str(tmp_path / "run"), str(Path(__file__).with_name("states.py"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
