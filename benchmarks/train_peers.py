@@ -24,12 +24,12 @@ import hanok
 from hanok.core.rng import Streams
 from hanok.model.size import count_model
 from hanok.ops.peak import matmul_peak
-from hanok.text.batch import Batch
 from hanok.train.allocator import keep_freed_memory
 from hanok.train.compile import compiled
 from hanok.train.loop import LoopConfig, computing, update
 from hanok.train.objective.clm import NextToken
 from hanok.train.optim.adamw import AdamW, AdamWConfig
+from hanok.train.plan.trial import Drawn
 from hanok.train.state import TrainState
 
 
@@ -58,25 +58,6 @@ def rows(shape: Shape) -> Tensor:
     return torch.randint(0, shape.vocab, (shape.batch, shape.length + 1), generator=torch.Generator().manual_seed(0))
 
 
-class Repeated:
-    """One batch, again and again."""
-
-    def __init__(self, shape: Shape) -> None:
-        tokens = rows(shape)
-        positions = torch.arange(shape.length).expand(shape.batch, shape.length)
-        weights = torch.ones(shape.batch, shape.length)
-        self.batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), weights, positions)
-
-    def next_batch(self) -> Batch:
-        return self.batch
-
-    def state(self) -> dict[str, object]:
-        return {}
-
-    def restore(self, state: dict[str, object]) -> None:
-        pass
-
-
 def ours(shape: Shape, precision: str, compile: bool) -> Step:
     """Return a step of hanok's own loop."""
     layer = {
@@ -86,7 +67,9 @@ def ours(shape: Shape, precision: str, compile: bool) -> Step:
     sizes = {"vocab": shape.vocab, "dim": shape.dim, "depth": shape.layers, "embeddings": "tied"}
     model = hanok.Model(hanok.ModelConfig(**sizes, layers={"block": layer}))  # type: ignore[arg-type]
     config = LoopConfig(compute=precision)  # type: ignore[arg-type]
-    state = TrainState(model, AdamW(AdamWConfig(lr=1e-4), model), Repeated(shape), 1, rng=Streams(0))
+    state = TrainState(
+        model, AdamW(AdamWConfig(lr=1e-4), model), Drawn(shape.vocab, shape.batch, shape.length), 1, rng=Streams(0)
+    )
     state.forward = compiled(model) if compile else None
     objective = NextToken(NextToken.Config())
 

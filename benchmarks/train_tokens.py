@@ -9,10 +9,10 @@ import torch
 from common import MEDIUM, SMALL, arguments, interleave, report, twins
 
 from hanok.core.rng import Streams
-from hanok.text.batch import Batch
 from hanok.train.loop import LoopConfig, computing, update
 from hanok.train.objective.clm import NextToken
 from hanok.train.optim.adamw import AdamW, AdamWConfig
+from hanok.train.plan.trial import Drawn
 from hanok.train.state import TrainState
 
 SHAPES = {"1 M, length 128": (SMALL, 128), "11 M, length 256": (MEDIUM, 256)}
@@ -20,25 +20,7 @@ BATCH = 8
 Compute = Literal["float32", "bfloat16"]
 
 
-class Repeated:
-    """One batch of random tokens, again and again."""
-
-    def __init__(self, vocab: int, length: int) -> None:
-        tokens = torch.randint(0, vocab, (BATCH, length + 1))
-        positions = torch.arange(length).expand(BATCH, length)
-        self.batch = Batch(tokens[:, :-1].contiguous(), tokens[:, 1:], torch.ones(BATCH, length), positions)
-
-    def next_batch(self) -> Batch:
-        return self.batch
-
-    def state(self) -> dict[str, object]:
-        return {}
-
-    def restore(self, state: dict[str, object]) -> None:
-        pass
-
-
-def our_step(model: Any, source: Repeated, compute: Compute) -> Callable[[], object]:
+def our_step(model: Any, source: Drawn, compute: Compute) -> Callable[[], object]:
     """Return a step of hanok's loop: forward, backward, clip, AdamW."""
     config = LoopConfig(compute=compute)
     state = TrainState(model, AdamW(AdamWConfig(lr=1e-4), model), source, 1, rng=Streams(0))
@@ -73,7 +55,7 @@ def main() -> None:
     for name, (shape, length) in SHAPES.items():
         for compute in computes:
             llm, theirs = twins(**shape)
-            source = Repeated(shape["vocab_size"], length)
+            source = Drawn(shape["vocab_size"], BATCH, length)
             steps = our_step(llm.model, source, compute), their_step(theirs.train(), source.batch.tokens, compute)
             times = interleave(*steps, options.rounds)
             report(f"train {name}, {compute}", BATCH * length, times, as_json=options.json)

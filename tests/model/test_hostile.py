@@ -381,7 +381,7 @@ def test_large_files_of_settings_are_refused_unread(families: dict[str, Path], t
     before, start = watch.peak(reset=True), time.process_time()
     with pytest.raises(UsageError, match="more than 4 MiB"):
         load_model(tmp_path / "m")
-    assert watch.peak() - before < 32 * MIB and time.process_time() - start < 1.0
+    assert watch.peak() - before < 32 * MIB and time.process_time() - start < 5.0
 
 
 SIZES = ("hidden_size", "n_embd", "d_model", "vocab_size")
@@ -402,7 +402,7 @@ def test_a_wrong_size_is_refused_by_its_key(family: str, families: dict[str, Pat
                 start = time.process_time()
                 with pytest.raises(UsageError) as caught:
                     load_model(path)
-                assert time.process_time() - start < 0.5
+                assert time.process_time() - start < 2.0
                 assert str(path) in str(caught.value)
                 if key in DEPTHS or isinstance(wrong, list | dict):
                     assert key in str(caught.value) or "number of layers" in str(caught.value), (key, wrong)

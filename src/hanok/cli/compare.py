@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 
@@ -21,6 +22,9 @@ from hanok.cli.common import (
     show,
     split_data,
 )
+
+if TYPE_CHECKING:
+    from hanok.core.artifact import Artifact
 
 app = cyclopts.App(name="compare", help="Measure parts or models side by side.")
 
@@ -97,9 +101,7 @@ def positions(
 
     files, changes = split_data(data, overrides)
     given = {"length": length, "upto": upto, "minutes": minutes}
-    words = {"positions": positions, "scalings": scalings}
-    changes = [f"{name}={value}" for name, value in given.items() if value is not None] + list(changes)
-    changes += [f"{name}=[{value}]" for name, value in words.items() if value is not None]
+    changes = _changes(given, changes, {"positions": positions, "scalings": scalings})
     settings = Settings(changes, config, output_dir, resume, quiet, json)
     chosen = POSITIONS_STAGE.config.from_yaml(config, *changes)  # a wrong setting is said before data is prepared
     if files:
@@ -108,12 +110,7 @@ def positions(
         prose = data_config([], ["tasks=[]", "passage_chars=4000"], None)
         tokens = run_stage(DATA, prose, {}, output_dir, log=Log(quiet=quiet)).path
     artifact = run_verb(POSITIONS_STAGE, {"tokens": tokens}, settings, config=chosen)
-    if not json:
-        print("\n" + (artifact.path / "table.md").read_text(encoding="utf-8"))
-    if plot:
-        page = write_page(artifact)
-        if not json:
-            print(f"picture: {page}")
+    _show(artifact, write_page if plot else None, quiet=json)
 
 
 @app.command
@@ -139,16 +136,24 @@ def widths(
     from hanok.recipes.widths_page import write_page
 
     files, changes = split_data(data, overrides)
-    given = {"optimizer": optimizer, "steps": steps}
-    lists = {"widths": widths, "rates": rates}
-    changes = [f"{name}={value}" for name, value in given.items() if value is not None] + list(changes)
-    changes += [f"{name}=[{value}]" for name, value in lists.items() if value is not None]
+    changes = _changes({"optimizer": optimizer, "steps": steps}, changes, {"widths": widths, "rates": rates})
     settings = Settings(changes, config, output_dir, resume, quiet, json)
     chosen = WIDTHS_STAGE.config.from_yaml(config, *changes)  # a wrong setting is said before data is prepared
     artifact = run_verb(WIDTHS_STAGE, {"tokens": prepare(files, settings)}, settings, config=chosen)
-    if not json:
+    _show(artifact, write_page if plot else None, quiet=json)
+
+
+def _changes(given: Mapping[str, object], changes: Sequence[str], lists: Mapping[str, str | None]) -> list[str]:
+    """Return options as settings: those that bare settings may change, the bare ones, and options that are lists."""
+    first = [f"{name}={value}" for name, value in given.items() if value is not None]
+    return [*first, *changes, *(f"{name}=[{value}]" for name, value in lists.items() if value is not None)]
+
+
+def _show(artifact: Artifact, write_page: Callable[[Artifact], Path] | None, *, quiet: bool) -> None:
+    """Print the table that a stage wrote, and write its page if that was asked for."""
+    if not quiet:
         print("\n" + (artifact.path / "table.md").read_text(encoding="utf-8"))
-    if plot:
+    if write_page is not None:
         page = write_page(artifact)
-        if not json:
+        if not quiet:
             print(f"picture: {page}")

@@ -35,6 +35,7 @@ KINDS = {
     "trackers": "hanok.train.hook.track:TRACKERS",
     "uncertainties": "hanok.train.uncertainty:UNCERTAINTIES",
     "samplers": "hanok.engine.sampler:SAMPLERS",
+    "processors": "hanok.engine.processor:PROCESSORS",
     "rewards": "hanok.align.reward:REWARDS",
     "advantages": "hanok.align.advantage:ADVANTAGES",
     "syntheses": "hanok.align.synthetic.method:METHODS",

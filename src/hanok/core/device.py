@@ -23,6 +23,12 @@ def cpu_count() -> int:
         return cores
 
 
+def thread_count() -> int:
+    """Return how many threads to compute with: OMP_NUM_THREADS where somebody has set it, else one a core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(asked)) if asked.isdecimal() else cpu_count()
+
+
 def memory_bytes() -> int:
     """Return the physical memory in bytes, or 0 where the system does not tell."""
     try:

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def sync_tree(path: Path) -> None:
         elif item.is_file() and not item.is_symlink():
             sync(item)
     sync(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills in the middle of a write have left below a folder; nobody may be writing there."""
+    for left in sorted(folder.rglob(".*.tmp"), reverse=True):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def make_dirs(path: Path) -> None:

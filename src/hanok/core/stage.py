@@ -11,7 +11,7 @@ from typing import Any, Literal
 from hanok.core.artifact import MANIFEST, Artifact, ArtifactError, atomic_write, file_sha256, write_manifest
 from hanok.core.claim import Claim
 from hanok.core.config import Config, digest
-from hanok.core.durable import make_dirs, publish
+from hanok.core.durable import make_dirs, publish, sweep
 from hanok.core.errors import UsageError
 from hanok.core.log import Log
 
@@ -59,10 +59,10 @@ def run_stage(
             return Artifact.load(path)
         started = time.monotonic()
         make_dirs(work)
-        sweep(work)
         atomic_write(work / "config.yaml", config.to_yaml())
         metrics = stage.run(config, dict(inputs), work, log.at(work))
         remove(work / "checkpoints")
+        sweep(work)  # only now: until a stage is done, what an earlier life of it started may still be writing
         seconds = round(time.monotonic() - started, 2)
         write_manifest(
             work,
@@ -101,15 +101,6 @@ def input_digest(path: Path, kind: str, stage: str) -> str:
 def only_one(path: Path) -> Claim:
     """Refuse, in a `with`, to work on a directory that another process is writing."""
     return Claim(path)
-
-
-def sweep(work: Path) -> None:
-    """Remove what a kill in the middle of a write has left, which would become part of the artifact."""
-    for left in sorted(work.rglob(".*.tmp"), reverse=True):
-        if left.is_dir():
-            remove(left)
-        else:
-            left.unlink()
 
 
 def remove(path: Path) -> None:

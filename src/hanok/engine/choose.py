@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hanok.engine.request import Request
+from hanok.engine.request import Request, TopLogprobs
 from hanok.engine.sampler import SAMPLERS
 
 
@@ -58,3 +58,24 @@ def log_probs(logits: Tensor) -> Tensor:
     """Return log-softmax over the last dimension in float32 (float64 stays), the model's own distribution."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return wide.log_softmax(-1)
+
+
+def reported(
+    logits_NV: Tensor, requests: Sequence[Request], tokens_N: Tensor
+) -> tuple[list[float | None], list[TopLogprobs | None]]:
+    """Return the chosen tokens' log-probs and the best alternatives, for the requests that asked."""
+    chosen: list[float | None] = [None] * len(requests)
+    tops: list[TopLogprobs | None] = [None] * len(requests)
+    asked = [request.logprobs for request in requests]
+    most = max((n for n in asked if n is not None), default=-1)
+    if most < 0:
+        return chosen, tops
+    every = log_probs(logits_NV)
+    picked = every.gather(-1, tokens_N[:, None])[:, 0].tolist()
+    best = [part.tolist() for part in every.topk(most, -1)] if most else None
+    for at, n in enumerate(asked):
+        if n is not None:
+            chosen[at] = picked[at]
+            if n and best:
+                tops[at] = list(zip(best[1][at][:n], best[0][at][:n], strict=True))
+    return chosen, tops

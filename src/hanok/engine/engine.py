@@ -13,13 +13,14 @@ from torch import Tensor
 
 from hanok.core.device import memory_bytes
 from hanok.core.errors import HanokError
-from hanok.engine.choose import choose, log_probs
+from hanok.engine.choose import choose, reported
 from hanok.engine.config import EngineConfig
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool, Read
 from hanok.engine.prepare import Served, prepare
-from hanok.engine.request import Event, Output, Request, TopLogprobs
+from hanok.engine.processor import Place, process
+from hanok.engine.request import Event, Output, Request
 from hanok.engine.scheduler import Scheduler
 from hanok.engine.sequence import Sequence
 from hanok.engine.stats import Stats
@@ -188,8 +189,8 @@ class Engine:
         if not all(sound):
             return self._unsound(ready, raw_NV, sound)
         requests = [s.request for s in ready]
-        tokens = choose(self._muzzle(ready, logits), requests, [s.uniform() for s in ready])
-        chosen, tops = self._logprobs(requests, logits, tokens)
+        tokens = choose(process(logits, [Place(s) for s in ready]), requests, [s.uniform() for s in ready])
+        chosen, tops = reported(logits, requests, tokens)
         events = []
         for at, (sequence, token) in enumerate(zip(ready, tokens.tolist(), strict=True)):
             event = sequence.push(token, chosen[at], tops[at])
@@ -204,34 +205,6 @@ class Engine:
         events = [self._end(s, s.end("error", HanokError(failure))) for s in bad]
         good = [at for at, fine in enumerate(sound) if fine]
         return events + (self._draw([ready[at] for at in good], raw_NV[good]) if good else [])
-
-    def _muzzle(self, ready: list[Sequence], logits: Tensor) -> Tensor:
-        """Take their stop tokens from the sequences that are still too short to stop."""
-        for at, sequence in enumerate(ready):
-            if not sequence.may_stop and sequence.stop_ids:
-                logits = logits.clone()
-                logits[at, list(sequence.stop_ids)] = -math.inf
-        return logits
-
-    def _logprobs(
-        self, requests: list[Request], logits: Tensor, tokens: Tensor
-    ) -> tuple[list[float | None], list[TopLogprobs | None]]:
-        """Return the chosen tokens' log-probs and the best alternatives, for the requests that asked."""
-        chosen: list[float | None] = [None] * len(requests)
-        tops: list[TopLogprobs | None] = [None] * len(requests)
-        asked = [request.logprobs for request in requests]
-        most = max((n for n in asked if n is not None), default=-1)
-        if most < 0:
-            return chosen, tops
-        every = log_probs(logits)
-        picked = every.gather(-1, tokens[:, None])[:, 0].tolist()
-        best = [part.tolist() for part in every.topk(most, -1)] if most else None
-        for at, n in enumerate(asked):
-            if n is not None:
-                chosen[at] = picked[at]
-                if n and best:
-                    tops[at] = list(zip(best[1][at][:n], best[0][at][:n], strict=True))
-        return chosen, tops
 
     def _end(self, sequence: Sequence, event: Event) -> Event:
         del self._live[sequence.id]

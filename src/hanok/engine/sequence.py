@@ -58,11 +58,6 @@ class Sequence:
         """Return how many tokens the model has not read yet."""
         return len(self.tokens) - (self.slot.length if self.slot else 0)
 
-    @property
-    def may_stop(self) -> bool:
-        """Say whether the next token may be a stop token."""
-        return self.generated >= self.request.min_tokens
-
     def uniform(self) -> float:
         """Return the next of this request's own random numbers in [0, 1)."""
         return self._random.random() if self._random else 0.0

@@ -16,7 +16,7 @@ from hanok.align.stages import DPO, GRPO, DPOConfig, GRPOConfig
 from hanok.compress.stages import QUANTIZE, QuantizeConfig
 from hanok.core.artifact import Artifact
 from hanok.core.config import Config
-from hanok.core.device import cpu_count
+from hanok.core.device import thread_count
 from hanok.eval.stages import EvalConfig, stage_for
 from hanok.recipes.focus import FOCUS, FocusConfig
 from hanok.recipes.lines import summary
@@ -171,7 +171,7 @@ def _gentle(lr: float) -> AdamWConfig:
 def _use_machine() -> None:
     import torch
 
-    torch.set_num_threads(cpu_count())
+    torch.set_num_threads(thread_count())
     keep_freed_memory()
 
 

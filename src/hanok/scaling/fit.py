@@ -68,7 +68,8 @@ def fit(name: str, runs: Runs, *, delta: float = DELTA, start: dict[str, float] 
         found = [problem.search(np.array(point)) for _, point in ranked[:3]]
     else:
         found = [np.array([start[exponent] for exponent in law.exponents])]
-    objective, solution = min((problem.polish(point) for point in found), key=lambda item: item[0])
+    tolerance = 1e-12 if start is None else 1e-8  # a refit is one of hundreds, whose spread is what counts
+    objective, solution = min((problem.polish(point, tolerance) for point in found), key=lambda item: item[0])
     values = problem.values(solution)
     residuals = np.log(evaluate(law, values, runs.params, runs.tokens) / runs.loss)
     return Fit(name, values, delta, objective, residuals)
@@ -145,7 +146,7 @@ class _Problem:
         )
         return np.asarray(found.x, dtype=np.float64)
 
-    def polish(self, exponents: Floats) -> tuple[float, Floats]:
+    def polish(self, exponents: Floats, tolerance: float) -> tuple[float, Floats]:
         """Return the joint minimum over coefficients and exponents near a projected one.
 
         Huber's threshold comes down in steps: started at its end, a step that leaves the quadratic zone can stall.
@@ -167,9 +168,9 @@ class _Problem:
                 bounds=bounds,
                 x_scale="jac",
                 max_nfev=100,
-                xtol=1e-12,
-                ftol=1e-12,
-                gtol=1e-12,
+                xtol=tolerance,
+                ftol=tolerance,
+                gtol=tolerance,
             )
             point, cost = np.asarray(found.x), float(found.cost)
         return cost, point

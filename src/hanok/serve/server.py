@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import uvicorn
@@ -24,8 +21,8 @@ from hanok.serve.app import attach, create_app
 from hanok.serve.bind import is_loopback, listen, url_of
 from hanok.serve.config import ServeConfig
 from hanok.serve.gateway import Gateway
+from hanok.serve.listener import START, await_listener, http_server, on_signals
 
-START = 30.0  # seconds for the listener to come up
 PULSE = 5.0  # seconds between two lines about a busy server
 CLOSE = 5  # seconds for connections to close once nothing is running
 
@@ -79,26 +76,13 @@ class Server:
         config = self.config
         listener = listen(config.host, config.port, tries=config.ports)
         self.url = url_of(listener)
-        self._http = uvicorn.Server(
-            uvicorn.Config(
-                self.app,
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=CLOSE,
-            )
-        )
+        self._http = http_server(self.app, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=CLOSE)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._listen(listener)), name="hanok-http", daemon=True
         )
         self._thread.start()
         try:
-            self._await_listener()
+            await_listener(self._http, self._thread)
             attach(self.app, self._load())
         except BaseException:
             self.stop(grace=0.0)
@@ -143,14 +127,6 @@ class Server:
         self._loop = asyncio.get_running_loop()
         await self._http.serve(sockets=[listener])
 
-    def _await_listener(self) -> None:
-        assert self._http is not None and self._thread is not None
-        deadline = time.monotonic() + START
-        while not self._http.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise HanokError("the HTTP listener did not start")
-            time.sleep(0.005)
-
     def _load(self) -> EngineWorker:
         llm = self._source if isinstance(self._source, LLM) else LLM.load(self._source)
         engine = Engine(llm, **dict(self.config.engine))
@@ -162,7 +138,13 @@ def serve(source: LLM | str | Path, config: ServeConfig | None = None, **setting
     """Serve a model until SIGINT or SIGTERM, then finish what is running and return."""
     server = Server(source, config, **settings)
     asked = threading.Event()
-    with _signals(server, asked), server:
+
+    def hear() -> None:  # the first signal asks for an orderly end, one while loading or a second one ends at once
+        if asked.is_set() or server.worker is None:
+            raise KeyboardInterrupt
+        asked.set()
+
+    with on_signals(hear), server:
         print(server.banner(), file=sys.stderr, flush=True)
         pulse = Pulse(server)
         while not asked.wait(0.5):
@@ -192,20 +174,3 @@ class Pulse:
             line = f"running {stats.running}, waiting {stats.waiting}, {rate:.0f} tok/s, cache {used:.0f} %"
             print(line, file=sys.stderr, flush=True)
         self._then, self._last = now, stats
-
-
-@contextlib.contextmanager
-def _signals(server: Server, asked: threading.Event) -> Iterator[None]:
-    """Let the first signal ask for an orderly end, and one while loading or a second one end at once."""
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        if asked.is_set() or server.worker is None:
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

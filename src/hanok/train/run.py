@@ -6,8 +6,9 @@ import contextlib
 import copy
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ from hanok.train.hook.spike import Spike
 from hanok.train.hook.tracking import Tracking
 from hanok.train.hook.utilisation import Utilisation
 from hanok.train.hook.validate import Measure, Validate
-from hanok.train.loop import SHORT, computing, train, update
+from hanok.train.loop import SHORT, LoopConfig, computing, train, update
 from hanok.train.objective.policy import Objective
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.base import Growths, Optimizer
@@ -164,9 +165,7 @@ class Runner:
         """Return the hook that says how busy the device is; where steps do other work too, it would mislead."""
         if self.names != "pretrain":
             return []
-        dtype = torch.bfloat16 if self.config.loop.compute in SHORT else torch.float32
-        with computing(self.config.loop):
-            peak = matmul_peak(dtype, model.device) * self.config.parallel.size
+        peak = _peak(self.config.loop.compute, model.device.type) * self.config.parallel.size
         return [Utilisation(count_model(model).training_flops_per_token(self.config.length), peak)]
 
     def _optimizer(self, model: nn.Module, growth: Growths | None) -> Optimizer:
@@ -196,3 +195,10 @@ class Runner:
         steps = max(1, int(seconds / usual))
         self.log.info(f"{self.title}: {usual * 1000:.0f} ms a step, so {steps} steps in {seconds / 60:.2g} min")
         return steps
+
+
+@cache
+def _peak(compute: Literal["float32", "mixed", "bfloat16", "float8"], device: str) -> float:
+    """Return the FLOP/s of products in a format, measured once for all runs of a process (a ladder has many)."""
+    with computing(LoopConfig(compute=compute)):
+        return matmul_peak(torch.bfloat16 if compute in SHORT else torch.float32, device)

@@ -61,8 +61,11 @@ def cheap(settings: PipelineConfig) -> PipelineConfig:
 def test_kills_at_random_moments_change_no_byte(clean: Clean, settings: PipelineConfig, tmp_path: Path) -> None:
     config, rng, hits = cheap(settings), random.Random(3), 0
     whole = clean(config, tmp_path / "whole")
+    started = time.monotonic()  # of the second run: the first one loads code
+    assert clean(config, tmp_path / "again").files == whole.files
+    half = (time.monotonic() - started) / 2  # so that a run on a fast machine is hit, too
     for _ in range(15):
-        hits += killed(lambda: clean(config, tmp_path / "out"), rng.uniform(0.0, 0.2))
+        hits += killed(lambda: clean(config, tmp_path / "out"), rng.uniform(0.0, half))
         if any((tmp_path / "out").glob("clean-*/artifact.json")):
             break
     artifact = clean(config, tmp_path / "out")
@@ -139,8 +142,11 @@ def test_tokenising_is_killed_and_goes_on_too(clean: Clean, settings: PipelineCo
         return run_stage(stage, config, {"documents": documents}, root, log=Log(quiet=True))
 
     whole, rng, hits = prepare(tmp_path / "whole"), random.Random(5), 0
+    started = time.monotonic()
+    assert prepare(tmp_path / "again").files == whole.files
+    half = (time.monotonic() - started) / 2
     for _ in range(12):
-        hits += killed(lambda: prepare(tmp_path / "out"), rng.uniform(0.0, 0.3))
+        hits += killed(lambda: prepare(tmp_path / "out"), rng.uniform(0.0, half))
         if any((tmp_path / "out").glob("data-*/artifact.json")):
             break
     assert prepare(tmp_path / "out").files == whole.files and hits > 0

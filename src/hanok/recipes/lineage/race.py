@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from hanok.core.artifact import Artifact
 from hanok.core.config import Config
-from hanok.core.device import cpu_count
+from hanok.core.device import thread_count
 from hanok.core.errors import UsageError
 from hanok.recipes.lineage.contestants import NGRAM, Contestant, choose
 from hanok.recipes.lineage.learn import COUNT, LEARN, WINDOW, CountConfig, LearnConfig
@@ -62,7 +62,7 @@ class Race(Steps):
     def run(self) -> Json:
         """Run everything and write results.json, table.md and a CSV of every figure; return the results."""
         config, started = self.config, time.monotonic()
-        torch.set_num_threads(cpu_count())
+        torch.set_num_threads(thread_count())
         keep_freed_memory()
         prose = DataConfig.parse(
             {"paths": config.data, "vocab_size": config.vocab_size, "tasks": (), "seed": config.seed}

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Self
 
 import uvicorn
@@ -18,10 +14,10 @@ from hanok.core.errors import HanokError, UsageError
 from hanok.serve.bind import is_loopback, listen, url_of
 from hanok.serve.board.app import create_board
 from hanok.serve.board.watch import Watch
+from hanok.serve.listener import START, await_listener, http_server, on_signals
 
 PORT = 7575
 PORTS = 20  # how many ports from the first on are tried
-START = 30.0  # seconds for the listener to come up
 
 
 class BoardServer:
@@ -57,27 +53,12 @@ class BoardServer:
     def __enter__(self) -> Self:
         listener = listen(self.host, self.port, tries=PORTS)
         self.url = url_of(listener)
-        config = uvicorn.Config(
-            self.app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        self._http = uvicorn.Server(config)
+        self._http = http_server(self.app, log_level="error", timeout_graceful_shutdown=1)
         self._thread = threading.Thread(
             target=self._http.run, kwargs={"sockets": [listener]}, name="hanok-board", daemon=True
         )
         self._thread.start()
-        deadline = time.monotonic() + START
-        while not self._http.started:
-            if not self.alive or time.monotonic() > deadline:
-                raise HanokError("the HTTP listener did not start")
-            time.sleep(0.005)
+        await_listener(self._http, self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +76,7 @@ def show(roots: Sequence[str | Path], *, host: str = "127.0.0.1", port: int = PO
     """Serve the board until SIGINT or SIGTERM."""
     asked = threading.Event()
     server = BoardServer(roots, host=host, port=port, open=open)
-    with _signals(asked), server:
+    with on_signals(asked.set), server:
         where = ", ".join(str(root) for root in roots)
         print(
             f"hanok ui shows the runs in {where}\n  board    {server.url}/\n  Ctrl-C stops", file=sys.stderr, flush=True
@@ -103,16 +84,3 @@ def show(roots: Sequence[str | Path], *, host: str = "127.0.0.1", port: int = PO
         while not asked.wait(0.5):
             if not server.alive:
                 raise HanokError("the board's listener has stopped")
-
-
-@contextlib.contextmanager
-def _signals(asked: threading.Event) -> Iterator[None]:
-    def hear(number: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from hanok.train.schedule import SCHEDULES
-from hanok.train.schedule.warmup import Decay, progress, warm
+from hanok.train.schedule.warmup import Cooldown, progress, warm
 
 
 @SCHEDULES.register("power", paper="arXiv:2408.13359")
@@ -19,20 +19,12 @@ class Power:
     middle part knows no end, a run can be prolonged from before its decay.
     """
 
-    class Config(Decay):
+    class Config(Cooldown):
         """Shares of warm-up and decay, the exponent (0.51 was found over sizes and lengths), the final factor."""
 
         kind: Literal["power"] = "power"
         exponent: float = Field(0.51, gt=0)
         decay: float = Field(0.1, ge=0, le=1)
-
-        @model_validator(mode="after")
-        def _fits(self) -> Self:
-            if self.warmup + self.decay > 1:
-                raise ValueError(
-                    f"warmup {self.warmup} and decay {self.decay} are shares of one run: their sum is above 1"
-                )
-            return self
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hanok.core.config import PartConfig
 
@@ -27,6 +27,18 @@ class Decay(Warmup):
     """The warm-up's share, and the factor that the decay ends at."""
 
     final: float = Field(0.0, ge=0, le=1)
+
+
+class Cooldown(Decay):
+    """Shares of warm-up and decay, and the factor that the decay ends at."""
+
+    decay: float = Field(0.2, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.warmup + self.decay > 1:
+            raise ValueError(f"warmup {self.warmup} and decay {self.decay} are shares of one run: their sum is above 1")
+        return self
 
 
 def warm(step: int, total: int, share: float) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hanok.core.artifact import atomic_write
+from hanok.core.durable import sweep
 from hanok.core.errors import Interrupted, UsageError
 from hanok.core.log import Log
 from hanok.core.stage import Stage
@@ -22,7 +23,7 @@ from hanok.text.data.pipeline.funnel import READ, Funnel
 from hanok.text.data.pipeline.job import Job
 from hanok.text.data.pipeline.keep import DOCUMENTS
 from hanok.text.data.pipeline.lock import held
-from hanok.text.data.pipeline.part import clear_unfinished, is_done, part_path, result_of
+from hanok.text.data.pipeline.part import is_done, part_path, result_of
 from hanok.text.data.pipeline.plan import PLAN, Plan
 from hanok.text.data.pipeline.scan import DROPPED
 
@@ -46,7 +47,7 @@ def run_clean(engine: Engine, config: PipelineConfig, inputs: dict[str, Path], o
     if not (out / FUNNEL).is_file():
         work = (out / WORK).resolve()
         with held(work / "lock"):
-            clear_unfinished(out)
+            sweep(out)
             plan = load_plan(config, work, log)
             prepare_steps(config, work, out)
             steps, units = build_steps(config, work), len(plan.units)

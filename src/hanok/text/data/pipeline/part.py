@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from hanok.core.durable import sync
 
 RESULT = "result.json"
 Unit = Callable[[int], dict[str, Any]]
@@ -44,29 +45,12 @@ def part(folder: Path, unit: int) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield work, result
         (work / RESULT).write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
         for item in (*work.iterdir(), work):
-            _sync(item)
+            sync(item)
         try:
             work.rename(path)
         except OSError:
             if not is_done(folder, unit):
                 raise
-        _sync(folder)
+        sync(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def clear_unfinished(folder: Path) -> None:
-    """Remove the temporary files and folders that killed processes have left below `folder`; nobody may write there."""
-    for work in [*folder.rglob(".*.tmp")]:
-        if work.is_dir():
-            shutil.rmtree(work)
-        else:
-            work.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

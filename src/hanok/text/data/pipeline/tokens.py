@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hanok.core.artifact import Artifact, atomic_write
 from hanok.core.config import Config, digest
+from hanok.core.durable import sweep
 from hanok.core.errors import UsageError
 from hanok.core.log import Log
 from hanok.core.stage import Stage
@@ -22,7 +23,6 @@ from hanok.text.data.pipeline.encode import Cut, number_type
 from hanok.text.data.pipeline.engine import Engine
 from hanok.text.data.pipeline.job import Job
 from hanok.text.data.pipeline.lock import held
-from hanok.text.data.pipeline.part import clear_unfinished
 from hanok.text.tokenizer import Tokenizer
 from hanok.text.tokenizer.fertility import evaluate
 
@@ -64,7 +64,7 @@ def run_tokens(engine: Engine, config: TokensConfig, inputs: dict[str, Path], ou
     cut = _cut(config, files, int(artifact.metrics["documents"]))
     work = (out / WORK).resolve()
     with held(work / "lock"):
-        clear_unfinished(out)
+        sweep(out)
         tokenizer = _tokenizer(config, files, cut, int(artifact.metrics["bytes"]), out, log)
         chat = (load_chat(config.tokenizer_from, tokenizer) if config.tokenizer_from else None) or CHATS[config.chat]()
         chat.save(out)
