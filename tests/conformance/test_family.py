@@ -32,14 +32,16 @@ FOUND = {
     file.stem.removeprefix("family_"): runpy.run_path(str(file))
     for file in sorted((Path(__file__).parent / "cases").glob("family_*.py"))
 }
-PARAMS = [(family, case) for family, found in FOUND.items() for case in found["CASES"]]
-# The first cases of each family run every time, the others with --slow (their logits always).
-FEW = [
-    pytest.param(family, case, marks=[] if at < 3 else [pytest.mark.slow])
-    for family, found in FOUND.items()
-    for at, case in enumerate(found["CASES"])
-]
 VOCAB = 101
+
+
+def first(count: int) -> list[Any]:
+    """Return all cases of all families; the first `count` of each run every time, the others with --slow."""
+    return [
+        pytest.param(family, case, marks=[] if at < count else [pytest.mark.slow])
+        for family, found in FOUND.items()
+        for at, case in enumerate(found["CASES"])
+    ]
 
 
 def theirs_of(family: str, case: dict[str, Any]) -> Any:
@@ -84,7 +86,7 @@ def test_every_family_has_a_case() -> None:
     assert set(FOUND) == set(FAMILIES)
 
 
-@pytest.mark.parametrize(("family", "case"), PARAMS, ids=str)
+@pytest.mark.parametrize(("family", "case"), first(3), ids=str)
 @torch.no_grad()
 def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Path) -> None:
     theirs, tokens = theirs_of(family, case), torch.randint(0, VOCAB, (2, 60))
@@ -105,7 +107,7 @@ def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Pat
     assert count(ours.config).params == sum(p.numel() for p in theirs.parameters())
 
 
-@pytest.mark.parametrize(("family", "case"), FEW, ids=str)
+@pytest.mark.parametrize(("family", "case"), first(1), ids=str)
 def test_no_key_of_the_config_is_lost(family: str, case: dict[str, Any], tmp_path: Path) -> None:
     theirs = theirs_of(family, case | {"initializer_range": 0.0123})
     theirs.save_pretrained(tmp_path / "theirs")
@@ -116,7 +118,7 @@ def test_no_key_of_the_config_is_lost(family: str, case: dict[str, Any], tmp_pat
         assert key in ("_name_or_path", "transformers_version") or back[key] == value, key
 
 
-@pytest.mark.parametrize(("family", "case"), FEW, ids=str)
+@pytest.mark.parametrize(("family", "case"), first(1), ids=str)
 @torch.no_grad()
 def test_greedy_tokens_equal_through_the_engine(family: str, case: dict[str, Any], tmp_path: Path) -> None:
     if not FOUND[family].get("GENERATES", True):

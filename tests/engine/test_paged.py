@@ -52,7 +52,7 @@ def config(heads: int, kv_heads: int, head_dim: int, window: int | None) -> Mode
 SHAPES = [(4, 4, 8, None), (4, 2, 6, 19), (6, 2, 10, None), (5, 1, 7, 33), (17, 1, 2, None), (3, 1, 34, 1)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @torch.no_grad()
 def test_exact_attention_is_bitwise_equal(
@@ -68,7 +68,7 @@ def test_exact_attention_is_bitwise_equal(
             assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kind", ["rglru", "hybrid"])
 @torch.no_grad()
 def test_exact_recurrence_is_bitwise_equal(build: Build, kind: str, dtype: torch.dtype, serve: Serve) -> None:

@@ -39,8 +39,15 @@ def batch_of(segments: bool) -> Batch:
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, of what it does itself while it traces
-@pytest.mark.parametrize("segments", [False, True], ids=["whole rows", "packed rows"])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    ("preset", "segments"),
+    [
+        pytest.param(preset, packed, marks=[] if packed == (at == 0) else [pytest.mark.slow])
+        for at, preset in enumerate(PRESETS)
+        for packed in (False, True)
+    ],
+    ids=str,
+)
 def test_losses_and_gradients_are_the_models_own_in_one_graph(preset: str, segments: bool) -> None:
     model, batch = build(preset), batch_of(segments)
     objective = NextToken(NextToken.Config())

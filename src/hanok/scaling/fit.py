@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.optimize import least_squares, minimize, nnls
@@ -68,8 +70,9 @@ def fit(name: str, runs: Runs, *, delta: float = DELTA, start: dict[str, float] 
         found = [problem.search(np.array(point)) for _, point in ranked[:3]]
     else:
         found = [np.array([start[exponent] for exponent in law.exponents])]
-    tolerance = 1e-12 if start is None else 1e-8  # a refit is one of hundreds, whose spread is what counts
-    objective, solution = min((problem.polish(point, tolerance) for point in found), key=lambda item: item[0])
+    # A refit from a fit is one of hundreds, whose spread is what counts.
+    polish = problem.polish if start is None else partial(problem.polish, steps=(10.0, 1.0), tolerance=1e-8)
+    objective, solution = min((polish(point) for point in found), key=lambda item: item[0])
     values = problem.values(solution)
     residuals = np.log(evaluate(law, values, runs.params, runs.tokens) / runs.loss)
     return Fit(name, values, delta, objective, residuals)
@@ -146,17 +149,19 @@ class _Problem:
         )
         return np.asarray(found.x, dtype=np.float64)
 
-    def polish(self, exponents: Floats, tolerance: float) -> tuple[float, Floats]:
+    def polish(
+        self, exponents: Floats, *, steps: Sequence[float] = (100.0, 10.0, 3.0, 1.0), tolerance: float = 1e-12
+    ) -> tuple[float, Floats]:
         """Return the joint minimum over coefficients and exponents near a projected one.
 
-        Huber's threshold comes down in steps: started at its end, a step that leaves the quadratic zone can stall.
+        Huber's threshold comes down in `steps`: started at its end, a step that leaves the quadratic zone can stall.
         """
         count = len(self.law.coefficients)
         low, high = BOUNDS
         bounds = ([0.0] * count + [low] * len(exponents), [np.inf] * count + [high] * len(exponents))
         inside = np.array([1e-9] * count + [low * 1.001] * len(exponents))
         point, cost = np.concatenate([self.project(exponents)[0], exponents]), np.inf
-        for factor in (100.0, 10.0, 3.0, 1.0):
+        for factor in steps:
             point = np.maximum(point, inside)
             point[count:] = np.minimum(point[count:], high * 0.999)
             found = least_squares(
