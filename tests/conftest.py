@@ -14,6 +14,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("NO_COLOR", "1")
+os.environ.setdefault("HANOK_NATIVE", "0")  # tests of the kernels ask for them; no other depends on a cache folder
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 

@@ -122,6 +122,21 @@ def test_run_and_stream(capsys: pytest.CaptureFixture[str], model: Path, monkeyp
     assert capsys.readouterr().out == whole["text"] + "\n"
 
 
+def test_run_in_a_form(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a schema, or an expression; both, or a bad one, is the user's error."""
+    monkeypatch.setattr("hanok.cli.run.read_piped", lambda wait: "")
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["한옥", 7]}', encoding="utf-8")
+    assert run(["run", str(model), "the fox", "--json-schema", str(schema)]) == 0
+    assert json.loads(capsys.readouterr().out) in ("한옥", 7)
+    assert run(["run", str(model), "the fox", "--regex", "[0-9]{3}"]) == 0
+    assert len(capsys.readouterr().out.strip()) == 3
+    assert run(["run", str(model), "the fox", "--regex", "[0-9]{3}", "--json-schema", str(schema)]) == 2
+    assert run(["run", str(model), "the fox", "--regex", "["]) == 2
+
+
 def test_the_verbs_follow_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Data, pre-training, fine-tuning, preferences, rewards, evaluation, int8 and the report, on a user's own files."""
     out = ["-o", str(tmp_path), "-q", "--json"]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hanok.cli import data_clean
 from hanok.cli import execute as run
 from hanok.core.artifact import Artifact
 
@@ -64,6 +66,46 @@ def test_the_funnel_is_printed_as_a_table(corpus: Path, tmp_path: Path, capsys: 
     assert lines[2][:4] == ["read", "72", "0", "72"] and lines[2][-1] == "100.0%"
     assert ["exact", "72", "1", "71"] in [line[:4] for line in lines]
     assert any(line[:3] == ["exact", "copy", "1"] for line in lines)
+
+
+def test_recall_of_near_copies_is_printed_beside_the_theory(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_clean, "PAIRS", 200)
+    argv = ["data", "clean", "--data", str(corpus), "filters=[]", "--workers", "1", "-o", str(tmp_path), "-q"]
+    assert run(argv) == 0
+    said = capsys.readouterr().out
+    assert "14 bands of 8" in said and "furthest from the theory" in said
+    assert run([*argv, "--json"]) == 0
+    (found,) = [row for row in json.loads(capsys.readouterr().out)["dedup_recall"]["recalls"] if row["jaccard"] == 0.8]
+    assert found["expected"] == pytest.approx(1 - (1 - 0.8**8) ** 14) and abs(found["measured"] - 0.92) < 0.1
+
+
+def test_a_model_of_good_text_filters_strange_text(
+    tmp_path: Path, verb: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a text file to dropped documents, by commands alone."""
+    rng, words = random.Random(0), PHRASE.split()
+    good = tmp_path / "good.txt"
+    good.write_text("\n".join(" ".join(rng.choices(words, k=12)) for _ in range(900)), encoding="utf-8")
+    model = tmp_path / "good.safetensors"
+    assert run(["data", "ngram", str(good), "-o", str(model), "--order", "4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["p5_bits"] <= told["median_bits"] <= told["p95_bits"] < 3
+    rows = [" ".join(rng.choices(words, k=40)) for _ in range(8)]
+    strange = ["".join(rng.choices("qwzxjkv{}<>#%0123456789", k=200)) for _ in range(4)]
+    page = tmp_path / "pages.jsonl"
+    page.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows + strange))
+    bound = f"filters=[{{kind: perplexity, model: {model}, max_bits: {told['p95_bits'] + 1}}}]"
+    kept = Artifact.load(
+        verb("data", "clean", "--data", str(page), bound, "clean=null", "minhash=null", "--workers", "1")
+    )
+    assert kept.metrics["documents"] == 8
+    assert kept.metrics["funnel"]["perplexity"]["dropped"]["high perplexity"][0] == 4
+    assert run(["data", "ngram", str(page), "-o", str(model), "--order", "9"]) == 2
+    assert "order must lie in 1 to 7" in capsys.readouterr().err
+    assert run(["data", "ngram", str(page), "-o", str(model), "--column", "txt"]) == 2
+    assert "txt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

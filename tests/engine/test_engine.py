@@ -41,7 +41,7 @@ def test_greedy_equals_dense_under_random_arrival_and_preemption(build: Build, g
     while len(outputs) < len(requests):
         if len(ids) < len(requests) and rng.random() < 0.6:
             ids[engine.add(requests[len(ids)])] = len(ids)
-        if engine.scheduler.running and rng.random() < 0.2:  # any of them, though pages may not have run out
+        if engine.scheduler.running and rng.random() < 0.35:  # any of them, though pages may not have run out
             engine.scheduler.preempt(rng.choice(engine.scheduler.running))
         outputs |= {ids[event.id]: event.output for event in engine.step() if event.output}
         engine.check()
@@ -61,11 +61,14 @@ def test_a_small_pool_gives_the_bits_of_running_alone(build: Build) -> None:
         Request([rng.randrange(97) for _ in range(rng.randrange(1, 60))], 40, temperature=1.0, seed=i, logprobs=2)
         for i in range(64)
     ]
-    engine = Engine(llm, numerics="exact", num_pages=16, page_order="shuffled", chunk=33)
-    together = engine.generate(requests)
-    assert engine.stats().preemptions >= 10
-    for at in range(0, 64, 4):
-        assert together[at] == Engine(llm, numerics="exact").generate([requests[at]])[0], at
+    for prefix_cache in (True, False):
+        options: dict[str, Any] = {"num_pages": 16, "page_order": "shuffled", "chunk": 33}
+        engine = Engine(llm, numerics="exact", prefix_cache=prefix_cache, **options)
+        together = engine.generate(requests)
+        assert engine.stats().preemptions >= 10
+        for at in range(0, 64, 8):
+            alone = Engine(llm, numerics="exact", prefix_cache=False).generate([requests[at]])[0]
+            assert together[at] == alone, at
 
 
 @settings(max_examples=25, deadline=None)

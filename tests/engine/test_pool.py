@@ -14,6 +14,7 @@ from hanok.engine.layout import Layout, Row
 from hanok.engine.pool import Pool, PoolFull, Slot
 from hanok.nn.context import PerSequence, PerToken
 
+WINDOWS = [PerSequence((2,)), PerToken(2, 3, 1, window=6), PerToken(1, 4, 2, shared=True, window=9)]
 MEMORY = [PerToken(2, 3, 1), PerSequence((2,)), PerToken(2, 3, 1), PerToken(1, 4, 2, shared=True)]
 
 
@@ -25,11 +26,30 @@ class Ledger:
         self.written: dict[Slot, list[float]] = {}
         self.marks: dict[Slot, dict[int, list[float]]] = {}
         self.clock = 0.0
+        self.kept: dict[int, list[float]] = {}  # what is in the pages that were kept
+        self.pool.on_evict(self.kept.pop)
 
     def open(self, expect: int = 0) -> Slot:
         slot = self.pool.open(expect)
         self.written[slot], self.marks[slot] = [], {}
         return slot
+
+    def keep(self, slot: Slot) -> None:
+        size = self.pool.page_size
+        for at in range(slot.gone, slot.length // size if self.pool.paged else 0):
+            if slot.pages[at] not in self.kept:
+                self.kept[slot.pages[at]] = self.written[slot][at * size : (at + 1) * size]
+                self.pool.keep(slot.pages[at])
+
+    def past(self, number: int) -> None:
+        """Begin a sequence with some kept pages; behind a window, without the first ones."""
+        pages = list(self.kept)[: number % (len(self.kept) + 1)]
+        values = [value for page in pages for value in self.kept[page]]
+        gone = 0 if self.pool.window is None else max(0, len(values) - self.pool.window + 1) // self.pool.page_size
+        slot = self.pool.open(number, [0] * gone + pages[gone:])
+        self.written[slot], self.marks[slot] = values, {}
+        for state in self.pool.store.state.values():
+            state[slot.row] = sum(values)
 
     def append(self, slot: Slot, count: int) -> None:
         start = slot.length
@@ -51,14 +71,30 @@ class Ledger:
             saved = self.pool.dump(slot)
             for name, tensor in saved.items():
                 if name.endswith((".k", ".v")):
-                    assert torch.equal(tensor, torch.tensor(values)[None, :, None].expand_as(tensor)), name
+                    want = torch.tensor(values[slot.first :])[None, :, None]
+                    assert torch.equal(tensor, want.expand_as(tensor)), name
                 elif name.endswith(".state"):
                     assert torch.equal(tensor, torch.full_like(tensor, sum(values))), name
 
 
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["open", "append", "append", "append", "fork", "truncate", "snapshot", "dump", "close"]),
+        st.sampled_from(
+            [
+                "open",
+                "append",
+                "append",
+                "append",
+                "fork",
+                "truncate",
+                "snapshot",
+                "dump",
+                "close",
+                "slide",
+                "keep",
+                "past",
+            ]
+        ),
         st.integers(0, 50),
     ),
     max_size=40,
@@ -66,8 +102,12 @@ OPERATIONS = st.lists(
 
 
 @pytest.mark.parametrize("order", ["linear", "shuffled"])
-@pytest.mark.parametrize("memory", [MEMORY, MEMORY[:1], MEMORY[1:2]], ids=["hybrid", "attention", "recurrent"])
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize(
+    "memory",
+    [MEMORY, MEMORY[:1], MEMORY[1:2], WINDOWS, WINDOWS[1:]],
+    ids=["hybrid", "attention", "recurrent", "hybrid windows", "windows"],
+)
+@settings(max_examples=40, deadline=None)
 @given(operations=OPERATIONS)
 def test_any_operations(memory: list[Any], order: Any, operations: list[tuple[str, int]]) -> None:
     ledger = Ledger(memory, 9, page_size=4, order=order)
@@ -89,6 +129,12 @@ def test_any_operations(memory: list[Any], order: Any, operations: list[tuple[st
             elif word == "dump":
                 ledger.written[ledger.pool.restore(ledger.pool.dump(slot))] = list(ledger.written[slot])
                 ledger.marks[list(ledger.written)[-1]] = {}
+            elif word == "slide":
+                ledger.pool.slide(slot)
+            elif word == "keep":
+                ledger.keep(slot)
+            elif word == "past":
+                ledger.past(number)
             else:
                 ledger.pool.close(slot)
                 del ledger.written[slot], ledger.marks[slot]
@@ -102,6 +148,11 @@ def test_any_operations(memory: list[Any], order: Any, operations: list[tuple[st
 
 def _truncate(ledger: Ledger, slot: Slot, length: int) -> None:
     possible = not ledger.pool.stateful or length in (0, slot.length) or length in ledger.marks[slot]
+    window = ledger.pool.window
+    if window is not None and 0 < length < slot.length and slot.first > max(0, length - window + 1):
+        with pytest.raises(UsageError, match="windows lack some"):
+            ledger.pool.truncate(slot, length)
+        return
     if not possible:
         with pytest.raises(UsageError, match="no snapshot of the recurrent state"):
             ledger.pool.truncate(slot, length)

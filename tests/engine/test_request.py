@@ -39,13 +39,21 @@ BAD: dict[str, list[Any]] = {
     "ignore_eos": [1, None, "yes"],
     "logprobs": [-1, True, 1.0, "5"],
     "min_tokens": [-1, 17, True, None],
+    "typical_p": [0.0, -0.1, 1.1, NAN, True, None],
+    "repetition_penalty": [0.0, -1, NAN, INF, "1", 101.0],
+    "presence_penalty": [-2.1, 2.1, NAN, None, True],
+    "frequency_penalty": [-2.1, 2.1, INF, "0"],
+    "logit_bias": [None, [1], {-1: 1.0}, {1: 101}, {1: NAN}, {"1": 1}, {1: None}, dict.fromkeys(range(1025), 1.0)],
+    "bad_words": ["word", None, [""], [[]], [3], [[-1]], [["a"]], ["a"] * 1025],
+    "prompt_logprobs": [-1, 21, True, 1.0],
+    "grammar": [{}, {"regex": "a", "choice": ["a"]}, "a", {"regx": "a"}, {1: "a"}, {"regex": ""}, {"choice": []}],
 }
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in BAD.items() for v in values], ids=repr)
 def test_bad_values_are_named(name: str, value: Any) -> None:
     fields = {"prompt": [1], name: value}
-    with pytest.raises(UsageError, match="top_p" if name == "top_p" else name) as caught:
+    with pytest.raises(UsageError, match="grammar|regex|choice" if name == "grammar" else name) as caught:
         if name == "stop" and value == "":
             fields["stop"] = ("",)
         Request(**fields)

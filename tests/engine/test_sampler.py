@@ -23,11 +23,14 @@ FILTERS = st.fixed_dictionaries(
         "top_k": st.sampled_from([0, 1, 3, 10, 50]),
         "top_p": st.sampled_from([1.0, 0.01, 0.5, 0.9, 0.999]),
         "min_p": st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+        "typical_p": st.sampled_from([1.0, 0.2, 0.9]),
     }
 )
 
 
-def reference(logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float) -> dict[int, float]:
+def reference(
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float, typical_p: float
+) -> dict[int, float]:
     """The chain in plain Python: token -> probability of what is left."""
     left = {token: logit / temperature for token, logit in enumerate(logits)}
     if top_k:
@@ -43,6 +46,16 @@ def reference(logits: list[float], temperature: float, top_k: int, top_p: float,
     if min_p:
         best = max(shares(left).values())
         left = {token: left[token] for token, share in shares(left).items() if share >= min_p * best * (1 - 1e-12)}
+    if typical_p < 1:
+        entropy = -math.fsum(share * math.log(share) for share in shares(left).values())
+        away = {token: abs(-math.log(share) - entropy) for token, share in shares(left).items()}
+        total, border = 0.0, math.inf
+        for token in sorted(away, key=lambda token: away[token]):
+            total += shares(left)[token]
+            if total >= typical_p:
+                border = away[token]
+                break
+        left = {token: left[token] for token in left if away[token] <= border + 1e-9}
     return shares(left)
 
 
@@ -77,7 +90,15 @@ def test_ties() -> None:
 
 @pytest.mark.parametrize(
     "filters",
-    [{}, {"temperature": 0.6}, {"top_k": 4}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 6, "top_p": 0.9}],
+    [
+        {},
+        {"temperature": 0.6},
+        {"top_k": 4},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"typical_p": 0.97},
+        {"top_k": 6, "top_p": 0.9},
+    ],
     ids=str,
 )
 def test_draws_follow_the_distribution(filters: dict[str, Any]) -> None:
@@ -125,7 +146,7 @@ def test_log_probs_are_float32_at_least() -> None:
 
 
 def test_registry() -> None:
-    assert set(SAMPLERS) == {"temperature", "top_k", "top_p", "min_p"}
+    assert set(SAMPLERS) == {"temperature", "top_k", "top_p", "min_p", "typical_p"}
     assert set(SAMPLERS) == set(Request([0]).sampling)
     assert all(entry.summary for entry in SAMPLERS.describe())
     assert all(SAMPLERS[name].off == Request([0]).sampling[name] for name in SAMPLERS)

@@ -20,6 +20,7 @@ from hanok.model.model import Model
 from hanok.model.size import count
 from hanok.model.weights import load_model, save_model
 from hanok.nn.context import Dense
+from hanok.nn.router import ROUTERS
 from hanok.nn.router.tally import tallying
 from hanok.ops.numerics import numerics
 from hanok.text.batch import Batch
@@ -87,6 +88,22 @@ def test_equals_equation_1() -> None:
         want[chosen] += r[row, chosen, None] * update[0]
         torch.testing.assert_close(got[row], want, rtol=1e-10, atol=1e-10)
     assert highest(r, 0.25).sum(-1).tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize("kind", list(ROUTERS))
+@pytest.mark.parametrize("over", ["block", "ffn"])
+def test_experts_that_no_token_reaches_have_no_balance(kind: str, over: str) -> None:
+    """A fresh threshold lets no token pass: the loss and its figures are finite, and the router's part is 0."""
+    more = {"capacity": 2} if kind == "switch" else {}
+    ffn = {"kind": "moe", "experts": 4, "router": {"kind": kind, "balance": 0.1, "z": 0.1, **more}}
+    shape = config(MIXERS[0], over, "threshold", ffn=ffn).model_copy(update={"pattern": ("routed",)})
+    model, line = Model(shape, seed=3), torch.arange(26).view(2, 13)
+    batch = Batch(line[:, :-1], line[:, 1:], torch.ones(2, 12), torch.arange(12).expand(2, -1))
+    loss, metrics = NextToken(NextToken.Config())(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(bool(value.isfinite()) for value in (loss.detach(), *metrics.values()))
+    assert float(metrics.get("moe/balance_loss", torch.zeros(()))) == 0
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
 @torch.no_grad()

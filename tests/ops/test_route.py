@@ -76,6 +76,14 @@ def test_even_loads_give_one_for_switch_and_k_for_mixtral() -> None:
     assert float(balance_loss(F.one_hot(torch.zeros(8, dtype=torch.int64), 4).float(), one * 0)) == 4, "all in one"
 
 
+def test_without_a_token_every_loss_is_zero_and_so_is_its_gradient() -> None:
+    scores, experts = torch.rand(1, 0, 4, requires_grad=True), torch.zeros(1, 0, 2, dtype=torch.int64)
+    for loss in (balance_loss(scores, experts), sequence_balance_loss(scores, experts), z_loss(scores)):
+        assert float(loss.detach()) == 0
+        loss.backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None and scores.grad.shape == scores.shape
+
+
 def test_sequence_loss_is_the_formula_of_the_paper() -> None:
     scores, k, (batch, length, number) = torch.rand(2, 5, 6), 2, (2, 5, 6)
     chosen = scores.topk(k).indices

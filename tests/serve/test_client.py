@@ -29,7 +29,9 @@ def test_chat_answers_with_usage(client: openai.OpenAI, question: str) -> None:
         model="tiny", messages=[{"role": "user", "content": question}], temperature=0
     )
     choice = answer.choices[0]
-    assert choice.message.role == "assistant" and choice.message.content == ANSWERS[question]
+    thought, mark, said = ANSWERS[question].removeprefix("<think>").rpartition("</think>")
+    assert choice.message.role == "assistant" and choice.message.content == said
+    assert (choice.message.model_extra or {}).get("reasoning_content") == (thought if mark else None)
     assert choice.finish_reason == "stop" and answer.object == "chat.completion" and answer.model == "tiny"
     assert answer.usage is not None and answer.usage.total_tokens == (
         answer.usage.prompt_tokens + answer.usage.completion_tokens

@@ -24,7 +24,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.alive = True
-        self.idle_seconds = 0.0
+        self.idle_seconds = self.slowest = 0.0
         self.closed = False
         self.aborted: list[int] = []
         self.listeners: list[Callable[[Event], None]] = []

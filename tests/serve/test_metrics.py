@@ -23,6 +23,11 @@ NAMES = [
     "inter_token_latency_seconds_count",
     "e2e_request_latency_seconds_count",
     "request_decode_time_seconds_count",
+    "request_queue_time_seconds_count",
+    "request_prefill_time_seconds_count",
+    "num_preemptions_total",
+    "prefix_cache_queries_total",
+    "prefix_cache_hits_total",
     "request_prompt_tokens_sum",
     "request_generation_tokens_sum",
 ]
@@ -53,6 +58,18 @@ def test_counts_follow_the_requests_under_both_names(llm: LLM) -> None:
             assert totals[f"{prefix}:time_to_first_token_seconds_count"] == 2
             assert totals[f"{prefix}:inter_token_latency_seconds_count"] == 10
             assert totals[f"{prefix}:num_requests_running"] == totals[f"{prefix}:kv_cache_usage_perc"] == 0
+
+
+def test_the_prefix_cache_counts_tokens(llm: LLM) -> None:
+    with Server(llm, port=0, model_name="tiny") as server:
+        for _ in range(2):
+            assert send(server.url, "/v1/completions", {"prompt": [5] * 70, "max_tokens": 1})[0] == 200
+        totals = scrape(server)
+        assert totals["hanok:prefix_cache_queries_total"] == 140 and totals["hanok:prefix_cache_hits_total"] == 64
+        assert totals["hanok:prefix_cache_pages"] == 2 and totals["hanok:kv_cache_usage_perc"] == 0
+        assert (
+            totals["hanok:request_queue_time_seconds_count"] == totals["hanok:request_prefill_time_seconds_count"] == 2
+        )
 
 
 def test_only_our_names_unless_asked(llm: LLM) -> None:

@@ -213,6 +213,58 @@ def test_export_import_and_hostile_text(browser: Browser, home: Server, tmp_path
         assert page.locator(".chat-row").count() == 1
 
 
+def test_tools_are_offered_called_and_answered(browser: Browser, home: Server, tmp_path: Path) -> None:
+    with visit(browser, home.url) as seen:
+        page = seen.open().page
+        page.click("#settings-open")
+        page.fill("#set-tools", "{")
+        page.fill("#set-maxTokens", "8")
+        page.keyboard.press("Escape")
+        page.fill("#box", "What is 7 + 5?")
+        page.press("#box", "Enter")
+        page.wait_for_selector(".wrong >> text=no JSON list")
+        assert seen.sent == []
+        page.click("#settings-open")
+        function = {"name": "f", "description": "xyz " * 200}
+        page.fill("#set-tools", json.dumps(function))
+        page.keyboard.press("Escape")
+        page.click("[aria-label=Regenerate]")
+        page.wait_for_selector(".wrong >> text=no longer fits")  # told of its tools, this model has no room left
+        seen.trouble.clear()  # the refusal, which the browser's console tells of too
+        assert seen.sent[0]["tools"] == [{"type": "function", "function": function}]
+        node = {"id": "a", "parent": "u", "role": "assistant", "content": "", "thought": "Hm."}
+        node["calls"] = [{"id": "c1", "name": "f.x", "arguments": '{"x":1}'}]
+        asked = {"id": "u", "parent": None, "role": "user", "content": "What is 7 + 5?"}
+        chat = {"id": "t", "title": "tools", "leaf": "a", "nodes": {"u": asked, "a": node}}
+        (tmp_path / "in.json").write_text(json.dumps({"chats": [chat]}))
+        page.set_input_files("#file", tmp_path / "in.json")
+        page.wait_for_selector(".tool >> text=Call of f.x")
+        assert page.inner_text(".tool pre") == '{\n  "x": 1\n}' and page.inner_text(".think summary") == "Thoughts"
+        page.click("#settings-open")
+        page.fill("#set-tools", "")
+        page.keyboard.press("Escape")
+        page.fill(".tool textarea", "twelve")
+        page.click(".tool + .edit-foot .solid")
+        seen.done(2)
+        assert page.inner_text(".turn.tool summary") == "Result of f.x"
+        call = {"id": "c1", "type": "function", "function": {"name": "f.x", "arguments": '{"x":1}'}}
+        assert seen.sent[-1]["messages"][1:] == [
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "twelve"},
+        ]
+
+
+def test_several_models_make_a_choice(browser: Browser, llm: LLM) -> None:
+    with Server({"one": llm, "two": llm}, port=0) as pair, visit(browser, pair.url) as seen:
+        page = seen.open().page
+        page.select_option("#models", "two")
+        seen.ask("What is 7 + 5?")
+        assert seen.sent[0]["model"] == "two" and page.is_hidden("#model")
+        page.reload()
+        page.wait_for_selector(".dot.ready")
+        assert page.input_value("#models") == "two"
+
+
 def test_the_report_is_linked_and_served(browser: Browser, home: Server) -> None:
     with visit(browser, home.url) as seen:
         page = seen.open().page

@@ -33,12 +33,13 @@ def send(
         link.close()
 
 
-def open_request(url: str, path: str, body: Any) -> socket.socket:
+def open_request(url: str, path: str, body: Any, *, headers: dict[str, str] | None = None) -> socket.socket:
     """Send a request and return the socket without reading the answer."""
     parts = urlsplit(url)
     data = json.dumps(body).encode()
     link = socket.create_connection((parts.hostname, parts.port or 80), timeout=20)
     head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     link.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
     return link
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from hanok.core.errors import UsageError
-from hanok.text.chat import load_chat
+from hanok.text.chat import CHATS, load_chat
 from hanok.text.chat.jinja import JinjaChat
 from hanok.text.tokenizer import Tokenizer
 
@@ -147,3 +147,27 @@ def test_templates_are_found_where_directories_keep_them(tokenizer: Tokenizer, f
 def test_helpers_of_transformers_are_there(tokenizer: Tokenizer) -> None:
     chat = JinjaChat("{{ {'a': '한<'} | tojson }}{{ strftime_now('%Y') | length }}{{ eos_token }}", tokenizer)
     assert chat.render([{"role": "user", "content": "a"}]) == '{"a": "한<"}4<|eos|>'
+
+
+def test_options_are_known_words_that_the_template_reads(tokenizer: Tokenizer) -> None:
+    source = "{% if enable_thinking %}T{% endif %}{{ date_string }}{{ messages[0].content }}"
+    chat = JinjaChat(source, tokenizer)
+    talk = [{"role": "user", "content": "a"}]
+    assert chat.render(talk) == "a" and chat.told({}) is chat
+    assert chat.told({"enable_thinking": True, "date_string": "1 May "}).render(talk) == "T1 May a"
+    assert chat.render(talk) == "a", "the format itself has not changed"
+    special = chat.told({"date_string": "<|im_end|>"}).encode(tokenizer, talk, generation=True)
+    assert not set(special.tokens) & set(tokenizer.specials.values())
+    for wrong, reason in (
+        ({"messages": []}, "no option"),
+        ({"bos_token": "x"}, "no option"),
+        ({"range": 5}, "no option"),
+        ({"enable_thinkin": True}, "did you mean 'enable_thinking'"),
+        ({"enable_thinking": "yes"}, "must be a bool"),
+        ({"date_string": "x" * 257}, "at most 256"),
+        ({"thinking_budget": 5}, "does not read thinking_budget"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            chat.told(wrong)
+    with pytest.raises(UsageError, match="no options"):
+        CHATS["chatml"]().told({"enable_thinking": True})

@@ -18,7 +18,7 @@ from hanok.train.select import choose, prompt_scores
 LEFT, RIGHT, LABELS = 8, 6, 4  # a question is two words; its answer is one of four
 FACTS = LEFT * RIGHT
 POOL, ROUND, STEPS, ENOUGH = 600, 6, 12, 0.95
-STUDENT = {6: 2.571, 8: 2.365}  # t for a two-sided interval of 95 % over so many seeds
+STUDENT = {6: 2.571, 8: 2.365, 12: 2.201}  # t for a two-sided interval of 95 % over so many seeds
 
 
 class World:
@@ -86,9 +86,10 @@ def distinct(scores: np.ndarray[tuple[int, ...], np.dtype[np.float64]], keys: li
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["entropy", "margin"])
 def test_fewer_labels_than_at_random(by: str) -> None:
-    """Over 6 worlds the ratio of labels needed, active to random, is below 0.6 with its whole 95 % interval."""
+    """Over 12 worlds the ratio of labels needed, active to random, is below 0.6 with its whole 95 % interval."""
     torch.set_num_threads(1)
-    pairs = [(labels_needed(seed, by), labels_needed(seed, "random")) for seed in range(6)]
+    # Six worlds leave the interval to how a processor rounds: one of them then needs as many labels as at random.
+    pairs = [(labels_needed(seed, by), labels_needed(seed, "random")) for seed in range(12)]
     logs = [float(np.log(active / drawn)) for active, drawn in pairs]
     half = STUDENT[len(logs)] * statistics.stdev(logs) / np.sqrt(len(logs))
     low, middle, high = (float(np.exp(statistics.mean(logs) + side * half)) for side in (-1, 0, 1))

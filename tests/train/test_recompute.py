@@ -78,9 +78,7 @@ def test_with_exact_numerics_and_in_eight_bits(options: dict[str, Any], tiny: Ti
 @pytest.mark.parametrize("depths", [None, {"share": 0.5, "choice": "threshold"}, {"share": 0.5}], ids=str)
 def test_routers_report_once(depths: dict[str, Any] | None, rows: Callable[..., Batch]) -> None:
     """Balance losses, their gradients and the loads that move biases are those of one computation."""
-    # A fresh threshold lets no token pass, and experts without tokens have no balance: a plain network there.
-    ffn = {"kind": "swiglu", "hidden": 16} if depths and "choice" in depths else ROUTED
-    block = {"mixer": {"kind": "gqa", "heads": 2}, "ffn": ffn, "depths": depths}
+    block = {"mixer": {"kind": "gqa", "heads": 2}, "ffn": ROUTED, "depths": depths}
     config = ModelConfig.parse({"vocab": 32, "dim": 16, "depth": 3, "layers": {"block": block}})
     found = []
     for every in (0, 1):
@@ -89,7 +87,7 @@ def test_routers_report_once(depths: dict[str, Any] | None, rows: Callable[..., 
     (plain, one), (again, two) = found
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
     loads = [[m._loads for m in model.modules() if isinstance(m, SigmoidGroup)] for model in (one, two)]
-    assert len(loads[0]) == (3 if ffn is ROUTED else 0)
+    assert len(loads[0]) == 3
     assert all(torch.equal(a, b) for a, b in zip(*loads, strict=True))
 
 

@@ -84,6 +84,8 @@ def dpo(
 
     `inputs["preferences"]` is a file of prompt, chosen and rejected, or a directory with preferences.jsonl.
     """
+    if config.parallel.context > 1 or config.parallel.pipeline > 1:
+        raise UsageError("parallel: dpo compares whole answers side by side; use data, shard, tensor or expert")
     bundle = Bundle.load(inputs["model"], device=config.device)
     rows = read_preferences([file_of(inputs["preferences"], "preferences.jsonl", "train.jsonl")])
     pairs = encode_pairs(rows, bundle.tokenizer, bundle.speaking(), length=config.length)
@@ -113,6 +115,8 @@ def grpo(
 
     `inputs["prompts"]` is a file of prompts and the columns that the rewards read, or a directory with prompts.jsonl.
     """
+    if config.parallel.size > 1:
+        raise UsageError("parallel: grpo samples from the model that it trains, which one process has to hold whole")
     bundle = Bundle.load(inputs["model"], device=config.device)
     chat = bundle.speaking()
     if config.length > bundle.model.config.context:

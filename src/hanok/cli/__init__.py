@@ -21,7 +21,8 @@ Settings: `--config file.yaml` and bare `key.sub=value` (or `--key.sub value`), 
 Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 quality gate failed · 130 interrupted after saving.
 """
 
-TRAINS = ("pretrain", "sft")  # verbs that several processes can share
+TRAINS = ("pretrain", "sft", "dpo")  # verbs that several processes can share
+LAUNCHES = ("--nproc", "--nnodes", "--standalone", "--rdzv")  # options of torchrun, which nothing else here has
 
 VERBS: dict[str, dict[str, str]] = {
     "Start here": {
@@ -39,7 +40,7 @@ VERBS: dict[str, dict[str, str]] = {
         "sft": "Fine-tune a model on conversations.",
         "dpo": "Align a model with pairs of better and worse answers.",
         "grpo": "Train a model on rewards that can be checked.",
-        "plan": "What a training run will take: memory, time and cost, on this machine or a named one.",
+        "plan": "What training or serving a model will take: memory, time and cost.",
         "replay": "Take a training step that was refused again, and show what was wrong.",
         "scale": "Run a ladder of small models, or fit a scaling law to measured losses.",
         "verify-parallel": "Check each parallel strategy against one process, on this machine.",
@@ -49,7 +50,7 @@ VERBS: dict[str, dict[str, str]] = {
         "lineage": "Race every kind of language model, from n-grams to hybrids, on one text.",
         "eval": "Accuracy on held-out tasks and bits per byte, with intervals.",
         "compare": "Put models side by side, or measure position schemes beyond their training length.",
-        "quantize": "Store the weights in int8, with the error of each layer.",
+        "quantize": "Store the weights in int8, int4 or bf16, with the error of each layer.",
         "export": "Write a model for other programs: GGUF, or the Hugging Face layout.",
         "report": "One self-contained HTML page about a run.",
         "ui": "Watch runs in a browser while they go on.",
@@ -58,6 +59,7 @@ VERBS: dict[str, dict[str, str]] = {
         "run": "Answer one prompt (standard input works too).",
         "chat": "Talk to a model in the terminal.",
         "serve": "Serve the OpenAI API and a chat page on this machine.",
+        "bench": "Measure latency, throughput, or a running server under load.",
     },
 }
 
@@ -75,7 +77,7 @@ def build() -> cyclopts.App:
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
-            target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare", "plan") else verb
+            target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare", "plan", "bench") else verb
             app.command(f"hanok.cli.{verb}:{target}".replace("-", "_"), name=verb, help=summary, group=group)
     return app
 
@@ -109,6 +111,9 @@ def started(argv: list[str]) -> Iterator[list[str]]:
     `hanok pretrain steps=100 -- --nproc-per-node=4` becomes `torchrun --nproc-per-node=4 -m hanok pretrain steps=100`.
     """
     verb = argv[0] if argv else ""
+    behind = argv[argv.index("--") + 1 :] if "--" in argv else []
+    if verb not in TRAINS and any(word.replace("_", "-").startswith(LAUNCHES) for word in behind):
+        raise UsageError(f"{verb!r} is work for one process; several can share {', '.join(TRAINS)}")
     if verb not in TRAINS or ("--" not in argv and int(os.environ.get("WORLD_SIZE") or 1) == 1):
         yield argv
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
+from hanok.cli.common import Weights
 from hanok.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,11 +31,14 @@ def chat(
     system: Annotated[str | None, cyclopts.Parameter(name=["--system", "-s"], help="system message")] = None,
     temperature: float = 0.7,
     max_tokens: int = 256,
+    weights: Weights = None,
 ) -> None:
     """Talk to a model in the terminal; /help lists the commands."""
     from hanok.engine.local import load
+    from hanok.ops.native import prepare
 
-    llm = load(model)
+    llm = load(model, weights=weights)
+    prepare()
     if llm.chat is None:
         raise UsageError(f"{model} has no chat format; continue text with: hanok run {model} --raw 'text'")
     talk = Talk(llm, {"temperature": temperature, "max_tokens": max_tokens}, system)

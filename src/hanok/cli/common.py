@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import cyclopts
 
@@ -29,6 +29,14 @@ Out = Annotated[Path, cyclopts.Parameter(name=["--output-dir", "-o"], help="fold
 ResumeOption = Annotated[str, cyclopts.Parameter(help="auto, true (must exist), false (start over), or a path")]
 ModelDir = Annotated[str, cyclopts.Parameter(help="model folder or hub id")]
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="machine-readable output")]
+Weights = Annotated[
+    Literal["fp32", "bf16", "int8", "int4"] | None,
+    cyclopts.Parameter(help="read the weights in this format (default: as stored)"),
+]
+Speculate = Annotated[
+    str | None,
+    cyclopts.Parameter(help="guess ahead: ngram, draft=FOLDER, early_exit=LAYERS, mtp; settings as in ngram,tokens=4"),
+]
 Quiet = Annotated[bool, cyclopts.Parameter(name=["--quiet", "-q"], negative=(), help="no progress")]
 
 
@@ -67,6 +75,28 @@ def run_verb(stage: Stage, inputs: Mapping[str, Path], settings: Settings, *, co
     log.info(f"✓ {stage.name}: {artifact.path}")
     emit({"path": str(artifact.path), **artifact.metrics}, as_json=settings.as_json)
     return artifact
+
+
+def speculation(text: str | None) -> dict[str, Any] | None:
+    """Return the spec of `--speculate`: a proposer's word, its main setting behind "=", others behind commas."""
+    if text is None:
+        return None
+    import yaml
+
+    main = {"draft": "model", "early_exit": "layers"}
+    first, *rest = text.split(",")
+    kind, equals, value = first.partition("=")
+    if equals and kind not in main:
+        raise UsageError(f"--speculate {kind} takes no value of its own; settings follow a comma: {kind},tokens=4")
+    spec: dict[str, Any] = {"kind": kind}
+    if equals:
+        spec[main[kind]] = value if kind == "draft" else yaml.safe_load(value)
+    for item in rest:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"--speculate {text!r}: {item!r} must look like tokens=4")
+        spec[name] = yaml.safe_load(value)
+    return spec
 
 
 def alone() -> bool:

@@ -1,4 +1,4 @@
-"""`hanok data prepare|tasks|show`, and the verbs of their own files: clean, trace, score, select, synthesize."""
+"""`hanok data prepare|tasks|show`, and the verbs of their own files: clean, ngram, trace, score, select, synthesize."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hanok.cli.data_clean import EngineOption, Workers
 
 app = cyclopts.App(name="data", help="Prepare text for training, or show what a trainer would see.")
 app.command("hanok.cli.data_clean:clean", name="clean")
+app.command("hanok.cli.data_ngram:ngram", name="ngram")
 app.command("hanok.cli.data_trace:trace", name="trace")
 app.command("hanok.cli.data_select:score", name="score")
 app.command("hanok.cli.data_select:select", name="select")

@@ -36,6 +36,8 @@ KINDS = {
     "uncertainties": "hanok.train.uncertainty:UNCERTAINTIES",
     "samplers": "hanok.engine.sampler:SAMPLERS",
     "processors": "hanok.engine.processor:PROCESSORS",
+    "grammars": "hanok.engine.grammar:GRAMMARS",
+    "proposers": "hanok.engine.speculative:PROPOSERS",
     "rewards": "hanok.align.reward:REWARDS",
     "advantages": "hanok.align.advantage:ADVANTAGES",
     "syntheses": "hanok.align.synthetic.method:METHODS",

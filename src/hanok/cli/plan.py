@@ -1,4 +1,4 @@
-"""`hanok plan train`."""
+"""`hanok plan train` and `hanok plan serve`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hanok.cli.common import Json, emit
 from hanok.core.errors import UsageError
 
 app = cyclopts.App(name="plan", help="Say what a run will take before it is started.")
-BYTES = ("weights_bytes", "optimizer_bytes", "passing_bytes", "peak_bytes")
+BYTES = ("weights_bytes", "optimizer_bytes", "average_bytes", "passing_bytes", "peak_bytes")
 
 
 @app.command
@@ -44,6 +44,59 @@ def train(
     share = 0.4 if mfu is None and hardware != HERE else mfu
     found = forecast(config, settings, total, Means(find(hardware), devices, share, price))
     emit(found if json else {"model": model, **_readable(found)}, as_json=json)
+
+
+@app.command
+def serve(
+    model: Annotated[str, cyclopts.Parameter(help="model folder, preset, or a published model")],
+    *words: Annotated[str, cyclopts.Parameter(help="a preset's dials (depth=8), or engine settings (numerics=exact)")],
+    input_len: Annotated[int, cyclopts.Parameter(help="tokens of a prompt")] = 128,
+    output_len: Annotated[int, cyclopts.Parameter(help="tokens of an answer")] = 128,
+    batch_sizes: Annotated[
+        list[int] | None, cyclopts.Parameter(help="prompts at once (1 8 32)", consume_multiple=True)
+    ] = None,
+    memory: Annotated[
+        str | None, cyclopts.Parameter(help="budget such as 8GiB (default: 80 % of this machine)")
+    ] = None,
+    dtype: Annotated[str | None, cyclopts.Parameter(help="float32, bfloat16, ... (default: as stored)")] = None,
+    weights: Annotated[str | None, cyclopts.Parameter(help="packed weights, for example int8")] = None,
+    check: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="then measure it, and show how far off this was")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Memory, the largest batch, and tokens per second on this machine: `hanok plan serve MODEL --memory 8GiB`.
+
+    Nothing is loaded: a few seconds measure how fast this machine multiplies matrices of the model's shapes that lie
+    in no cache, and how long everything else in a step of the engine takes.
+    """
+    from hanok.recipes.sizing.report import lines, plan
+
+    found = plan(
+        model,
+        words,
+        sizes=(input_len, output_len, tuple(batch_sizes or (1, 8, 32))),
+        budget=None if memory is None else _bytes(memory),
+        dtype=dtype,
+        weights=weights,
+        check=check,
+    )
+    if json:
+        emit(found, as_json=True)
+    else:
+        print("\n".join(lines(found)))
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "GiB": 2**30, "MiB": 2**20, "GB": 10**9, "MB": 10**6}
+    number = text.rstrip("GMiB")
+    try:
+        size = float(number) * units[text[len(number) :].strip()]
+    except (ValueError, KeyError):
+        raise UsageError(f"--memory {text!r}: write bytes as 8GiB, 512MiB or 8e9") from None
+    if not 0 < size < 1e18:
+        raise UsageError(f"--memory {text!r} is no amount of memory")
+    return int(size)
 
 
 def _tokens(text: str, parameters: int) -> float:

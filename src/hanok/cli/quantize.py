@@ -20,7 +20,7 @@ def quantize(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Store the weights in int8 and report each layer's error: `hanok quantize MODEL --text corpus.txt`."""
+    """Store the weights in int8, or `quantizer=int4`, and report each layer's error: `hanok quantize MODEL`."""
     from hanok.cli.common import model_path
     from hanok.compress.stages import stage_for
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import select
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
 
-from hanok.cli.common import Json, emit
+from hanok.cli.common import Json, Speculate, Weights, emit, speculation
 from hanok.core.errors import UsageError
+from hanok.core.json_file import MIB, read_text
 
 
 def run(
@@ -24,12 +26,18 @@ def run(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    weights: Weights = None,
+    speculate: Speculate = None,
+    json_schema: Annotated[Path | None, cyclopts.Parameter(help="file of a schema that the answer follows")] = None,
+    regex: Annotated[str | None, cyclopts.Parameter(help="expression that the whole answer matches")] = None,
     json: Json = False,
 ) -> None:
     """Answer one prompt and print the answer as it comes."""
     from hanok.engine.local import load
+    from hanok.ops.native import prepare
 
-    llm = load(model)
+    llm = load(model, weights=weights)
+    prepare()
     text = "\n".join(part for part in (prompt, read_piped(wait=prompt is None)) if part)
     if not text:
         raise UsageError('nothing to answer: hanok run MODEL "prompt", or pipe text in')
@@ -40,6 +48,7 @@ def run(
         messages = [{"role": "system", "content": system}] if system else []
         ask = [*messages, {"role": "user", "content": text}]
     options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    options |= {"speculation": speculation(speculate), "grammar": form(json_schema, regex)}
     if json:
         out = llm.generate(ask, **options)
         emit({"text": out.text, "finish_reason": out.finish_reason, "tokens": len(out.tokens)}, as_json=True)
@@ -48,6 +57,15 @@ def run(
         sys.stdout.write(piece.text)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def form(json_schema: Path | None, regex: str | None) -> dict[str, str] | None:
+    """Return the grammar of an answer's form, None if any text will do."""
+    if json_schema is not None and regex is not None:
+        raise UsageError("--json-schema and --regex exclude each other")
+    if json_schema is not None:
+        return {"json_schema": read_text(json_schema, limit=MIB)}
+    return None if regex is None else {"regex": regex}
 
 
 def read_piped(*, wait: bool) -> str:

@@ -105,7 +105,7 @@ def embed(
         raise UsageError(f"unknown pool {pooling.pool!r}{suggest(pooling.pool, POOLS)} (known: {', '.join(POOLS)})")
     if isinstance(texts, str):
         raise UsageError("embed takes a list of texts, not one text: give [text]")
-    rows = [_ids(model, tokenizer, text, pooling) for text in texts]
+    rows = [text_ids(model, tokenizer, text, pooling) for text in texts]
     order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
     out = torch.empty(len(rows), model.config.dim)
     with torch.inference_mode():
@@ -140,16 +140,21 @@ def _states(model: Model, tokens: Tensor, seen: Tensor) -> Tensor:
     return model.hidden(tokens, Dense(tokens, segments=1 - seen))
 
 
-def _ids(model: Model, tokenizer: Tokenizer | None, text: str | Sequence[int], pooling: Pooling) -> list[int]:
+def text_ids(
+    model: Model, tokenizer: Tokenizer | None, text: str | Sequence[int], pooling: Pooling, *, cut: bool = True
+) -> list[int]:
+    """Return the ids that a text's vector is made of; one that is too long is cut, or refused without `cut`."""
     limit = min(pooling.max_tokens or model.config.context, model.config.context)
     if isinstance(text, str):
         if tokenizer is None:
             raise UsageError("this model has no tokenizer: give texts as token ids")
-        ids = tokenizer.encode_wrapped(text.lower() if pooling.lower else text, limit)
+        ids = tokenizer.encode_wrapped(text.lower() if pooling.lower else text, limit if cut else UNBOUNDED)
     else:
-        ids = list(text)[:limit]
+        ids = list(text)[: limit if cut else None]
     if not ids:
         raise UsageError("a text without a single token has no vector: leave it out")
+    if len(ids) > limit:
+        raise UsageError(f"a text has {len(ids)} tokens; this model reads {limit}")
     if not 0 <= min(ids) <= max(ids) < model.config.vocab:
         raise UsageError(f"a text holds a token id outside the model's vocabulary of {model.config.vocab} tokens")
     return ids

@@ -13,19 +13,26 @@ from torch import Tensor
 
 from hanok.core.device import memory_bytes
 from hanok.core.errors import HanokError
+from hanok.engine.accept import accept
 from hanok.engine.choose import choose, reported
 from hanok.engine.config import EngineConfig
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
-from hanok.engine.pool import Pool, Read
+from hanok.engine.pool import Pool, Read, span
+from hanok.engine.prefix import PrefixCache
 from hanok.engine.prepare import Served, prepare
 from hanok.engine.processor import Place, process
+from hanok.engine.prompt_scores import score_prompts
+from hanok.engine.recorded import Recorder
 from hanok.engine.request import Event, Output, Request
 from hanok.engine.scheduler import Scheduler
 from hanok.engine.sequence import Sequence
+from hanok.engine.speculation import Speculation
+from hanok.engine.speculative import NOTHING, PROPOSERS, Reading, Target
 from hanok.engine.stats import Stats
 from hanok.engine.store import page_bytes
 from hanok.model.model import Model
+from hanok.nn.context import Memory
 from hanok.ops.numerics import numerics
 
 SHARE = 0.25  # of the machine's memory that a pool may grow to by itself
@@ -41,21 +48,29 @@ class Engine:
     def __init__(self, llm: Served, **options: Any) -> None:
         self.llm, self.config = llm, EngineConfig.parse(options, where="Engine")
         model, config = llm.model, self.config
+        spec = config.speculation
+        memory = model.memory() + (PROPOSERS[spec.kind].memory(model) if spec else [])
         self.pool = Pool(
-            model.memory(),
-            config.num_pages or _affordable(model, config),
+            memory,
+            config.num_pages or _affordable(model, config, memory),
             page_size=config.page_size,
             dtype=model.dtype,
             device=model.device,
             order=config.page_order,
             seed=config.seed,
         )
+        self.prefix = PrefixCache(self.pool, state_bytes=config.prefix_state_bytes) if config.prefix_cache else None
+        self._weights: list[tuple[int, int]] = []  # that the prefix cache was computed with
         self.scheduler = Scheduler(
             self.pool,
             max_batch_tokens=config.max_batch_tokens,
             max_sequences=config.max_sequences,
             chunk=config.chunk,
+            prefix=self.prefix,
         )
+        target = Target(llm, self.pool, config.max_sequences, config.chunk)
+        self.speculation = Speculation(spec, target) if spec else None
+        self._recorder = Recorder(model)
         self._random = random.Random(config.seed)
         self._ids = itertools.count()
         self._live: dict[int, Sequence] = {}
@@ -87,12 +102,16 @@ class Engine:
 
     def prepare(self, request: Request) -> Sequence:
         """Check and encode a request without queueing it (safe from other threads)."""
-        capacity = self.pool.num_pages * self.pool.page_size if self.pool.paged else None
         seed = self._random.getrandbits(62)
-        return prepare(self.llm, request, id=next(self._ids), seed=seed, capacity=capacity)
+        return prepare(self.llm, request, id=next(self._ids), seed=seed, capacity=self.scheduler.capacity)
 
     def enqueue(self, sequence: Sequence) -> int:
         """Queue what `prepare` returned."""
+        if self.prefix is not None and not self._live:
+            weights = _marks(self.llm.model)
+            if weights != self._weights:  # they were trained on, or exchanged, while nothing ran
+                self.reset_prefix_cache()
+                self._weights = weights
         self._live[sequence.id] = sequence
         self.scheduler.add(sequence)
         self._prompted += sequence.prompt
@@ -107,6 +126,15 @@ class Engine:
         """Stop a request because of an error; otherwise like `abort`."""
         sequence = self._live.get(id)
         return None if sequence is None else self._end(sequence, sequence.end("error", error))
+
+    def reset_prefix_cache(self) -> None:
+        """Forget all that was computed for others to begin with; whoever changes weights during a request must do so.
+
+        Between requests the engine notices changed weights by itself, as far as PyTorch counts the changes (it does
+        not count those made through `.data`). What runs now goes on, and leaves nothing behind.
+        """
+        if self.prefix is not None:
+            self.prefix.clear()
 
     @property
     def numerics(self) -> str:
@@ -131,12 +159,17 @@ class Engine:
         sequences, rows = list(plan), list(plan.values())
         self._steps += 1
         self._computed += sum(row.length for row in rows)
+        events: list[Event] = []
         try:
             with torch.inference_mode(), numerics(self.config.numerics):
-                ready, logits = self._forward(sequences, rows)
-                return self._draw(ready, logits) if ready else []
+                ready, logits, hidden = self._forward(sequences, rows)
+                if ready:
+                    events += self._draw(ready, logits)
+                if self.speculation is not None:
+                    self.speculation.after(Reading(sequences, rows, hidden))
         except Exception as error:
-            return [self._end(s, s.end("error", error)) for s in sequences if s.id in self._live]
+            events += [self._end(s, s.end("error", error)) for s in sequences if s.id in self._live]
+        return events
 
     def stats(self) -> Stats:
         """Return what is going on."""
@@ -151,72 +184,120 @@ class Engine:
             steps=self._steps,
             preemptions=self.scheduler.preemptions,
             finished=self._finished,
+            prefix_queries=self.scheduler.queried,
+            prefix_hits=self.scheduler.found,
+            pages_cached=0 if self.prefix is None else self.prefix.pages,
+            prefix_state_bytes=0 if self.prefix is None else self.prefix.bytes,
+            **({} if self.speculation is None else self.speculation.counts()),
         )
 
     def check(self) -> None:
         """Raise `AssertionError` if pages, tables and sequences do not agree."""
         self.pool.check()
+        if self.prefix is not None:
+            self.prefix.check()
         queued = [*self.scheduler.waiting, *self.scheduler.running]
         assert {s.id for s in queued} == set(self._live) and len(queued) == len(self._live), "a sequence was lost"
         assert all(s.slot is None for s in self.scheduler.waiting), "a waiting sequence holds memory"
-        held = {id(page) for s in self.scheduler.running if s.slot for page in s.slot.pages}
-        assert len(held) <= self.pool.pages_used or not self.pool.paged, "more pages are held than used"
+        held = {page for s in self.scheduler.running if s.slot for page in s.slot.pages if page}
+        assert len(held) <= self.pool.pages_used, "more pages are held than used"
 
-    def _forward(self, sequences: list[Sequence], rows: list[Row]) -> tuple[list[Sequence], Tensor]:
-        """Run the model over the rows; return the sequences that are read to their end, and their logits (N,V)."""
+    def _forward(self, sequences: list[Sequence], rows: list[Row]) -> tuple[dict[Sequence, int], Tensor, Tensor]:
+        """Run the model over the rows; return who is read to its end, with how many logits, these, and the states.
+
+        Logits (N,V) have one row for a sequence, and one more for each guess that was read behind its own tokens.
+        """
         model = self.llm.model
+        if self.speculation is not None:
+            self.speculation.before(sequences, rows)
         for sequence in sequences:
             if sequence.source is not None and sequence.slot is not None and sequence.slot.source is None:
                 source = torch.tensor([sequence.source], device=model.device)
                 sequence.slot.source = Read(model.encode(source).states)
-        parts = [s.tokens[row.start : row.start + row.length] for s, row in zip(sequences, rows, strict=True)]
+        parts = [s.part(row.start, row.length) for s, row in zip(sequences, rows, strict=True)]
         tokens = torch.tensor([[id for part in parts for id in part]], device=model.device)
-        hidden = model.hidden(tokens, Paged(self.pool, rows))[0]
-        ready, last, end = [], [], 0
+        hidden = self._recorder.hidden(model, tokens, Paged(self.pool, rows))[0]
+        score_prompts(model, sequences, rows, hidden)
+        ready: dict[Sequence, int] = {}
+        last: list[int] = []
+        end = 0
         for sequence, row in zip(sequences, rows, strict=True):
             end += row.length
-            if sequence.left == 0:
-                ready.append(sequence)
-                last.append(end - 1)
-        if len(last) < tokens.shape[1]:
-            hidden = hidden[last]
-        return ready, model.logits(hidden)
+            if sequence.left <= 0:
+                ready[sequence] = 1 - sequence.left
+                last += range(end - 1 + sequence.left, end)
+        wanted = hidden if len(last) == tokens.shape[1] else hidden[last]
+        return ready, model.logits(wanted), hidden
 
-    def _draw(self, ready: list[Sequence], raw_NV: Tensor) -> list[Event]:
-        """Choose each sequence's next token and pass it on."""
+    def _draw(self, ready: dict[Sequence, int], raw_NV: Tensor) -> list[Event]:
+        """Choose each sequence's next token, and those at its guesses, and pass on what stands."""
+        places = [Place(s, s.draft.tokens[:at]) for s, count in ready.items() for at in range(count)]
         logits = raw_NV if raw_NV.dtype == torch.float64 else raw_NV.float()
         sound = [math.isfinite(best) for best in logits.amax(-1).tolist()]
         if not all(sound):
             return self._unsound(ready, raw_NV, sound)
-        requests = [s.request for s in ready]
-        tokens = choose(process(logits, [Place(s) for s in ready]), requests, [s.uniform() for s in ready])
+        requests = [place.sequence.request for place in places]
+        uniforms = [number for s, count in ready.items() for number in s.uniforms(count)]
+        processed = process(logits, places)
+        tokens = choose(processed, requests, uniforms)
+        if self.speculation is not None:
+            tokens = accept(processed, places, tokens, uniforms)
         chosen, tops = reported(logits, requests, tokens)
-        events = []
-        for at, (sequence, token) in enumerate(zip(ready, tokens.tolist(), strict=True)):
-            event = sequence.push(token, chosen[at], tops[at])
+        events, drawn, start = [], tokens.tolist(), 0
+        for sequence, count in ready.items():
+            at = slice(start, start + count)
+            start = at.stop
+            if self.speculation is None:
+                event = sequence.push(drawn[at.start], chosen[at.start], tops[at.start])
+            else:
+                event = self.speculation.push(sequence, drawn[at], chosen[at], tops[at])
+            self._generated += len(event.tokens)
             events.append(event if event.output is None else self._end(sequence, event))
-        self._generated += len(events)
         return events
 
-    def _unsound(self, ready: list[Sequence], raw_NV: Tensor, sound: list[bool]) -> list[Event]:
-        """End the sequences whose logits are no numbers, and go on with the others."""
+    def _unsound(self, ready: dict[Sequence, int], raw_NV: Tensor, sound: list[bool]) -> list[Event]:
+        """End the sequences whose logits are no numbers, and go on with the others.
+
+        Where a guess was read, it may have been the guess: the sequence starts anew, and fails only without one.
+        """
         failure = "the model's logits are not finite: its weights, or the numbers in this prompt, have overflowed"
-        bad = [s for s, fine in zip(ready, sound, strict=True) if not fine]
-        events = [self._end(s, s.end("error", HanokError(failure))) for s in bad]
-        good = [at for at, fine in enumerate(sound) if fine]
-        return events + (self._draw([ready[at] for at in good], raw_NV[good]) if good else [])
+        events: list[Event] = []
+        good: dict[Sequence, int] = {}
+        keep: list[int] = []
+        start = 0
+        for sequence, count in ready.items():
+            rows = range(start, start + count)
+            start = rows.stop
+            if all(sound[at] for at in rows):
+                good[sequence] = count
+                keep += rows
+            elif count > 1:
+                sequence.draft = NOTHING
+                self.scheduler.preempt(sequence)
+            else:
+                events.append(self._end(sequence, sequence.end("error", HanokError(failure))))
+        return events + (self._draw(good, raw_NV[keep]) if good else [])
 
     def _end(self, sequence: Sequence, event: Event) -> Event:
         del self._live[sequence.id]
-        self.scheduler.remove(sequence)
+        reason = event.finish_reason
+        self.scheduler.remove(sequence, done=reason in ("stop", "length"), failed=reason == "error")
+        if self.speculation is not None:
+            self.speculation.proposer.sweep()
         self._finished += 1
         return event
 
 
-def _affordable(model: Model, config: EngineConfig) -> int:
+def _affordable(model: Model, config: EngineConfig, layers: list[Memory]) -> int:
     """Return the pages of all sequences' full contexts, or as many as a share of the memory holds; one at least."""
-    each = -(-model.config.context // config.page_size)
+    each = max(1, span(layers, config.page_size, model.config.context, config.chunk))
     most = each * config.max_sequences
-    memory, size = memory_bytes(), page_bytes(model.memory(), config.page_size, model.dtype)
+    memory, size = memory_bytes(), page_bytes(layers, config.page_size, model.dtype)
     limit = int(SHARE * memory) // size if memory and size else most
     return max(each, min(most, limit))
+
+
+def _marks(model: Model) -> list[tuple[int, int]]:
+    """Return where each tensor of a model lies and how often it was written, as far as PyTorch counts."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

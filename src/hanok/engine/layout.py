@@ -177,7 +177,7 @@ class Layout:
 
     def _run(self, row: int, first: int) -> slice:
         """Return the token slots of a straight sequence from position `first` to its end."""
-        base = self.rows[row].slot.pages[0] * self.pool.page_size
+        base = self.rows[row].slot.origin * self.pool.page_size
         return slice(base + first, base + int(self.starts[row] + self.lengths[row]))
 
     def _one_span(self, first: int, end: int) -> tuple[Ints, int]:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from hanok.core.device import pick
 from hanok.core.errors import UsageError, suggest
+from hanok.engine.beam import Beam, beam_search
+from hanok.engine.choices import best, choices
 from hanok.engine.choose import log_probs
 from hanok.engine.embed import Pooling, embed, read_pooling, write_pooling
 from hanok.engine.engine import Engine
@@ -22,7 +24,9 @@ from hanok.model.gguf.load import is_gguf, load_gguf
 from hanok.model.gguf.save import save_gguf
 from hanok.model.gguf.vocabulary import Vocabulary
 from hanok.model.model import Model
+from hanok.model.packing import check_weights, pack_weights
 from hanok.model.weights import CONFIG, DTYPES, TokenIds, is_model_dir, load_model, read_token_ids, save_model
+from hanok.ops.native import prepare as prepare_kernels
 from hanok.ops.numerics import current
 from hanok.text.chat import ChatSpec, load_chat
 from hanok.text.tokenizer import Tokenizer
@@ -51,9 +55,21 @@ class LLM:
 
     @classmethod
     def load(
-        cls, source: str | Path, *, dtype: str | None = None, device: str = "cpu", revision: str | None = None
+        cls,
+        source: str | Path,
+        *,
+        dtype: str | None = None,
+        device: str = "cpu",
+        revision: str | None = None,
+        weights: str | None = None,
     ) -> LLM:
         """Load a Hugging Face directory or hub repository; `dtype` None keeps the stored one. See `load`."""
+        if weights is not None:
+            dtype = dtype or "float32"
+            llm = cls.load(source, dtype=dtype, device=device, revision=revision)
+            pack_weights(llm.model, check_weights(weights))
+            prepare_kernels()
+            return llm
         if dtype is not None and dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}{suggest(dtype, DTYPES)} (known: {', '.join(DTYPES)})")
         path = find(source, revision=revision)
@@ -162,20 +178,33 @@ class LLM:
         *,
         temperature: float = 0.0,
         seed: int | None = 0,
+        n: int = 1,
+        best_of: int | None = None,
+        speculation: Any = None,
         **options: Any,
     ) -> Any:
         """Return the `Output` of a prompt, or a list of them for a list of prompts.
 
+        With `n` above 1 a prompt's outputs are a list; of `best_of` drawn, those with the best mean log-prob.
+
         A prompt is a text, a list of messages, or token ids (list or tensor; several rows are several prompts).
         Further options are those of `Request`; log-probs of the chosen tokens come unless `logprobs=None`. The
-        numerics in force apply.
+        numerics in force apply. `speculation` is that of `EngineConfig`.
         """
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "logprobs": 0, **options}
+        engine = Engine(self, numerics=current(), speculation=speculation)
         many = several(prompt)
         prompts = list(prompt) if many else [prompt]
         requests = [_request(one, options) for one in prompts]
-        outputs = Engine(self, numerics=current()).generate(requests)
+        if n != 1 or best_of is not None:
+            answers = _several(engine, requests, n, n if best_of is None else best_of)
+            return answers if many else answers[0]
+        outputs = engine.generate(requests)
         return outputs if many else outputs[0]
+
+    def beam_search(self, prompt: Prompt, max_tokens: int | None = 32, **options: Any) -> list[Beam]:
+        """Return a prompt's likeliest texts as a whole, the best first; options are those of `engine.beam_search`."""
+        return beam_search(self, prompt, max_tokens, **options)
 
     def stream(
         self,
@@ -184,23 +213,32 @@ class LLM:
         *,
         temperature: float = 0.0,
         seed: int | None = 0,
+        speculation: Any = None,
         **options: Any,
     ) -> Iterator[Event]:
         """Yield a prompt's pieces as they come: `.text`, `.tokens`, and with the last one `.output`."""
         if several(prompt):
             raise UsageError("stream takes one prompt; use generate for several")
         options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "logprobs": 0, **options}
-        engine = Engine(self, numerics=current())
+        engine = Engine(self, numerics=current(), speculation=speculation)
         engine.add(_request(prompt, options))
         return _pieces(engine)
 
 
-def load(source: str | Path, *, dtype: str | None = None, device: str = "cpu", revision: str | None = None) -> LLM:
+def load(
+    source: str | Path,
+    *,
+    dtype: str | None = None,
+    device: str = "cpu",
+    revision: str | None = None,
+    weights: str | None = None,
+) -> LLM:
     """Load a model from a directory or from the hub by `org/name`: weights, tokenizer and chat template if there are.
 
-    No code of the directory ever runs, and only safetensors weights are read.
+    No code of the directory ever runs, and only safetensors weights are read. `weights` fp32, bf16, int8 or int4 is
+    the format that products read them in, while everything else is computed in float32 (or `dtype`).
     """
-    return LLM.load(source, dtype=dtype, device=device, revision=revision)
+    return LLM.load(source, dtype=dtype, device=device, revision=revision, weights=weights)
 
 
 def several(prompt: Any) -> bool:
@@ -210,6 +248,16 @@ def several(prompt: Any) -> bool:
     if isinstance(prompt, str) or not isinstance(prompt, Sequence) or not len(prompt):
         return False
     return isinstance(prompt[0], str | torch.Tensor | Sequence)
+
+
+def _several(engine: Engine, requests: list[Request], n: int, drawn: int) -> list[Any]:
+    """Return each request's `n` best outputs of `drawn` (one output where n is 1)."""
+    if not 1 <= n <= drawn:
+        raise UsageError(f"n must be at least 1, and best_of no less than n, not {n} and {drawn}")
+    every = engine.generate([one for each in requests for one in choices(each, drawn)])
+    groups = [every[at : at + drawn] for at in range(0, len(every), drawn)]
+    kept = [[group[at] for at in (best(group, n) if drawn > n else range(n))] for group in groups]
+    return [group[0] if n == 1 else group for group in kept]
 
 
 def _pieces(engine: Engine) -> Iterator[Event]:

@@ -22,7 +22,11 @@ from hanok.ops.attention import (
     spread,
     tile_tokens,
 )
+from hanok.ops.native import kernels
+from hanok.ops.native.attend import Where, attend, where
 from hanok.ops.numerics import current
+
+FEW = 64  # tokens of a step up to which each attends by itself, in the kernels
 
 
 class Paged:
@@ -41,6 +45,19 @@ class Paged:
         self._buckets: dict[tuple[int | None, int, int], list[Bucket]] = {}
         self._places: dict[int, tuple[int, Tensor]] = {}
         self._tiles: dict[tuple[int | None, int, int], list[Tiles]] = {}
+        self._where: Where | None = None
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Return where the pool's memory lies: it moves when the pool grows."""
+        return tuple(tensor.data_ptr() for tensor in (*self._store.k.values(), *self._store.v.values()))
+
+    def follow(self, other: Paged) -> None:
+        """Become another step of as many tokens, in the same place: what kernel calls were told stays true."""
+        assert self._where is not None, "a recorded step has attended"
+        layout = other._layout
+        self._where.follow(where(layout.positions, layout.row_of, layout.table, layout.pool.page_size))
+        self.positions.copy_(other.positions)
 
     def attend(
         self,
@@ -56,8 +73,12 @@ class Paged:
         if how.see != "past":
             raise UsageError("a mixer that sees the future cannot generate token by token")
         keys = self._store.k[layer]
-        keys.index_copy_(1, self._writes, k[0].transpose(0, 1))
         values = self._store.v.get(layer)  # None: shared memory, where the value is the head of the key
+        if self._layout.total <= FEW and current() == "fast":
+            y = self._by_kernel((q[0], k[0], v[0]), keys, values, (scale, window, how))
+            if y is not None:
+                return y[None]
+        keys.index_copy_(1, self._writes, k[0].transpose(0, 1))
         if values is not None:
             values.index_copy_(1, self._writes, v[0].transpose(0, 1))
         past = Past(keys, values, v.shape[-1])
@@ -94,6 +115,17 @@ class Paged:
             seen = torch.ones(1, source.states.shape[1], dtype=torch.bool, device=x.device)
             parts.append(read(x[:, part], self.positions[:, part], made, seen))
         return torch.cat(parts, 1)
+
+    def _by_kernel(
+        self, new: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor | None, wanted: Wanted
+    ) -> Tensor | None:
+        """Write and attend in one call, (T,H,E); None where the kernels are not there, or a gradient is wanted."""
+        if keys.device.type != "cpu" or torch.is_grad_enabled() or kernels() is None:
+            return None
+        if self._where is None:
+            layout = self._layout
+            self._where = where(layout.positions, layout.row_of, layout.table, layout.pool.page_size)
+        return attend(self._where, new, keys, values, wanted)
 
     def _plan(self, past: Past, window: int | None) -> list[Bucket]:
         plan = (window, past.keys.shape[0], past.width)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from hanok.core.errors import UsageError
+from hanok.engine.grammar import Grammar
+from hanok.engine.grammar.compiler import compiler_for
+from hanok.engine.grammar.matcher import Matcher
 from hanok.engine.request import Message, Prompt, Request
 from hanok.engine.sequence import Sequence, TextStream
 from hanok.model.config import ModelConfig
@@ -45,6 +49,8 @@ def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int 
     if config.encoder is not None:  # what is asked is read by the encoder; the decoder starts afresh
         prompt, source = llm.start_ids, _ended(llm, request.prompt, prompt)
         _check_source(config, source)
+        if request.prompt_logprobs is not None:
+            raise UsageError("prompt_logprobs need a model that writes its prompt; this one's encoder only reads it")
     room = config.context - len(prompt)
     if room < 1:
         raise UsageError(f"prompt has {len(prompt)} tokens, and the model's context of {config.context} leaves no room")
@@ -64,7 +70,7 @@ def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int 
         limit = capacity - len(prompt) + 1
     if request.min_tokens > limit:
         raise UsageError(f"min_tokens ({request.min_tokens}) is more than the {limit} tokens that there is room for")
-    return Sequence(
+    sequence = Sequence(
         id,
         request,
         prompt=prompt,
@@ -74,6 +80,24 @@ def prepare(llm: Served, request: Request, *, id: int, seed: int, capacity: int 
         text=_stream(llm, request),
         source=source,
     )
+    sequence.matcher = matcher(llm, request.grammar)
+    sequence.bad_words = tuple(_rows(llm, request.bad_words))
+    return sequence
+
+
+def matcher(llm: Served, grammar: Any) -> Matcher | None:
+    """Return what follows a grammar; compiling it may take long the first time, so this is for any thread."""
+    return None if grammar is None else compiler_for(_tokenizer(llm, "a grammar")).matcher(Grammar.of(grammar))
+
+
+def _rows(llm: Served, words: Ordered[str | Ordered[int]]) -> Iterator[tuple[int, ...]]:
+    """Yield the rows of tokens that words are written with: at a text's beginning, and behind a blank."""
+    for word in words:
+        if not isinstance(word, str):
+            yield tuple(word)
+            continue
+        tokenizer = _tokenizer(llm, "bad_words as text")
+        yield from dict.fromkeys(tuple(tokenizer.encode(text)) for text in (word, f" {word}"))
 
 
 def encode(llm: Served, prompt: Prompt) -> list[int]:
@@ -132,6 +156,10 @@ def _check_ids(request: Request, prompt: list[int], vocab: int) -> None:
         raise UsageError("prompt is empty: give at least one character, message or token id")
     if max(request.stop_token_ids, default=0) >= vocab:
         raise UsageError(f"stop_token_ids {list(request.stop_token_ids)} go beyond the vocabulary of {vocab} tokens")
+    if max(request.logit_bias, default=0) >= vocab:
+        raise UsageError(f"logit_bias names token id {max(request.logit_bias)}; the vocabulary has {vocab} tokens")
+    if max((id for word in request.bad_words if not isinstance(word, str) for id in word), default=0) >= vocab:
+        raise UsageError(f"bad_words hold a token id beyond the vocabulary of {vocab} tokens")
     if request.logprobs is not None and request.logprobs > vocab:
         raise UsageError(f"logprobs ({request.logprobs}) is more than the vocabulary's {vocab} tokens")
 

@@ -19,6 +19,13 @@ class Stats:
     steps: int
     preemptions: int
     finished: int
+    drafts: int = 0  # runs of guesses that were checked
+    drafted_tokens: int = 0  # guesses in them
+    accepted_tokens: int = 0  # guesses that became text
+    prefix_queries: int = 0  # prompt tokens that were looked up in the prefix cache
+    prefix_hits: int = 0  # those found there, and not computed
+    pages_cached: int = 0  # pages that later sequences can find, held or not (now)
+    prefix_state_bytes: int = 0  # recurrent states kept for them (now)
 
     def to_dict(self) -> dict[str, int]:
         """Return the counts as JSON-able data."""

@@ -21,12 +21,17 @@ class StopText:
         found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
         if found:
             self.stopped = True
-            out, self._held = self._held[: min(found)], ""
+            out, self._held = self._held[: min(found)], self._held[min(found) :]
             return out
         keep = max(_overlap(self._held, stop) for stop in self._stops)
         cut = len(self._held) - keep
         out, self._held = self._held[:cut], self._held[cut:]
         return out
+
+    def resume(self) -> str:
+        """Return what was cut off by a stop string that is none after all, and go on behind it."""
+        self.stopped = False
+        return self.finish()
 
     def finish(self) -> str:
         """Return what was withheld: no stop string can come of it any more."""

@@ -84,6 +84,11 @@ class Store:
         for stack in self._stated():
             stack[:, target] = stack[:, source]
 
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of one row's state."""
+        return sum(stack[:, 0].numel() * stack.element_size() for stack in self._stated())
+
     def take_row(self, row: int) -> list[Tensor]:
         """Return a copy of a row's state, one tensor per shape."""
         return [stack[:, row].clone() for stack in self._stated()]

@@ -37,6 +37,7 @@ class EngineWorker:
         self._listeners: dict[int, Listener] = {}
         self._closing = False
         self._beat = time.monotonic()
+        self.slowest = 0.0  # seconds of the longest step lately
         self._thread = threading.Thread(target=self._run, name="hanok-engine", daemon=True)
         self._thread.start()
 
@@ -96,6 +97,7 @@ class EngineWorker:
             except Exception as error:  # not the model's step but the engine around it: give everything up, stay up
                 logger.exception("the engine's step failed")
                 events = self._give_up(error)
+            self.slowest = max(0.99 * self.slowest, time.monotonic() - self._beat)
             for event in events:
                 self._deliver(event)
 

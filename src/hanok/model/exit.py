@@ -130,7 +130,7 @@ def states(model: Model, tokens: Tensor, ctx: Context, layers: Sequence[int]) ->
     """Return the normalised states (B,T,dim) after each of some layers, in the order of the stack."""
     embedded: Tensor = model.embed(tokens, ctx.positions)
     x, found = embedded, []
-    for layer in range(1, len(model.blocks) + 1):
+    for layer in range(1, max(layers, default=0) + 1):
         x = model.layer(layer - 1, x, embedded, ctx)
         if layer in layers:
             found.append(x if model.norm is None else model.norm(x))

@@ -56,6 +56,8 @@ class Model(nn.Module):
         """Let the head use the embedding's matrix, if the config says so."""
         if self.config.embeddings == "tied":
             assert self.head is not None
+            if self.head.kind != "dense":  # packed: it has numbers of its own
+                return
             if self.head.weight.shape != self.embed.weight.shape:
                 raise UsageError("tied embeddings need a head as wide as the table: see embed.width, head.transform")
             self.head.weight = self.embed.weight

@@ -26,14 +26,21 @@ class EmbedConfig(Config):
     norm: optional_spec(NORMS) = None  # type: ignore[valid-type]
 
 
-class Embed(nn.Embedding):
+class Table(nn.Embedding):
+    """A table of rows that whoever builds the model draws or loads."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: torch's own draw would be thrown away, and without memory it imports the whole compiler."""
+
+
+class Embed(Table):
     """tokens (B,T) int64 -> (B,T,dim)."""
 
     def __init__(self, config: EmbedConfig, vocab: int, dim: int) -> None:
         super().__init__(vocab, config.width or dim)
         self.scale = config.scale
         self.up = Linear(config.width, dim) if config.width else None
-        self.types = nn.Embedding(config.types, dim) if config.types else None
+        self.types = Table(config.types, dim) if config.types else None
         self.position = POSITIONS[config.position.kind](config.position, dim, 1)
         self.norm = NORMS[config.norm.kind](config.norm, dim) if config.norm else None
 

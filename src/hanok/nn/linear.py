@@ -6,9 +6,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hanok.core.errors import UsageError
 from hanok.ops.matmul import linear
+from hanok.ops.native import exact_kernels
+from hanok.ops.native.product import Packed, product, ready
+from hanok.ops.numerics import current
+
+GROUP, LANES = 32, 16  # of int4: inputs that share a scale, outputs that lie together
+MANY = 128  # rows from which unpacking a weight once and taking the library's product is faster than reading it packed
 
 
 class Linear(nn.Module):
@@ -45,6 +53,8 @@ class Linear(nn.Module):
 
     def pack(self, kind: str) -> Linear:
         """Return this product with its weight in another format, one of `formats`."""
+        if kind not in self.formats:
+            raise UsageError(f"{type(self).__name__} cannot be stored as {kind!r} (known: {', '.join(self.formats)})")
         packed: Linear = self.formats[kind].from_linear(self)
         return packed
 
@@ -60,7 +70,8 @@ class Linear(nn.Module):
 class Int8Linear(Linear):
     """A Linear whose weight is int8 with one float scale per output: W = scale * int8, |int8| <= 127.
 
-    It saves memory, not time: the product unpacks the weight into the dtype of the input.
+    Where the kernels are not there the product unpacks the weight into the dtype of the input: it then saves memory,
+    not time.
     """
 
     kind = "int8"
@@ -88,10 +99,117 @@ class Int8Linear(Linear):
         return self.weight.to(self.weight_scale.dtype) * self.weight_scale[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.unpacked().to(x.dtype), self.bias)
+        return packed_product(self, x, self.weight, self.weight_scale.float())
 
 
-Linear.formats = {"dense": Linear, "int8": Int8Linear}
+class Bf16Linear(Linear):
+    """A Linear whose weight is bfloat16 whatever the model computes in: float32's exponent, 8 bits of the rest."""
+
+    kind = "bf16"
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        nn.Module.__init__(self)
+        self.inputs, self.outputs = inputs, outputs
+        self.register_buffer("weight", torch.zeros(outputs, inputs, dtype=torch.bfloat16))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    @classmethod
+    def from_linear(cls, source: Linear) -> Bf16Linear:
+        """Round to the nearest: each weight moves by at most 1 / 256 of itself."""
+        packed = cls(source.inputs, source.outputs, bias=source.bias is not None)
+        packed.weight = source.unpacked().detach().to(torch.bfloat16)
+        packed.bias = source.bias
+        return packed
+
+    def unpacked(self) -> Tensor:
+        return self.weight.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return packed_product(self, x, self.weight, None)
+
+
+class Int4Linear(Linear):
+    """A Linear whose weight is int4 in groups of 32 inputs: W = scale * (q - 8) with q in 0 .. 15.
+
+    Laid out as the kernels read it, tile by tile of 16 outputs: `weight` (tiles, groups, 256) uint8 holds for each
+    group, at byte 64 b + 4 r + j, output r with input 4 b + j in the low half and 16 + 4 b + j in the high one.
+    `weight_scale` (tiles, groups, 16) int16 holds the bits of float16, so that changing the model's dtype leaves them
+    alone. Missing inputs and outputs of the last group and tile are filled with zeros. 4.5 bits per weight.
+    The product rounds each group of 32 inputs to 8 bits (the kernels then add up whole numbers, and without them the
+    weight is unpacked), so that a model has the same errors wherever it runs.
+    """
+
+    kind = "int4"
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        nn.Module.__init__(self)
+        self.inputs, self.outputs = inputs, outputs
+        tiles, groups = -(-outputs // LANES), -(-inputs // GROUP)
+        self.weight_scale: Tensor
+        self.register_buffer("weight", torch.full((tiles, groups, GROUP * LANES // 2), 0x88, dtype=torch.uint8))
+        self.register_buffer("weight_scale", torch.zeros(tiles, groups, LANES, dtype=torch.int16))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    @classmethod
+    def from_linear(cls, source: Linear) -> Int4Linear:
+        """Round each group to 16 levels, of which the farthest is its largest weight: at most half a scale of error.
+
+        The one side has a level less than the other: a weight as large as the largest, of the other sign, moves by one.
+        """
+        packed = cls(source.inputs, source.outputs, bias=source.bias is not None)
+        tiles, groups = packed.weight.shape[:2]
+        weight = source.unpacked().detach().float()
+        weight = F.pad(weight, (0, groups * GROUP - source.inputs, 0, tiles * LANES - source.outputs))
+        weight = weight.view(tiles, LANES, groups, GROUP)
+        largest = weight.gather(-1, weight.abs().argmax(-1, keepdim=True))
+        scale = (largest / -8).half()
+        q = (weight / scale.float().where(scale != 0, 1)).round().add(8).clamp(0, 15).to(torch.uint8)
+        halves = q.view(tiles, LANES, groups, 2, 4, 4).permute(3, 0, 2, 4, 1, 5)
+        packed.weight = (halves[0] | halves[1] << 4).reshape(tiles, groups, -1).contiguous()
+        packed.weight_scale = scale.squeeze(-1).transpose(1, 2).contiguous().view(torch.int16)
+        packed.bias = source.bias
+        return packed
+
+    def unpacked(self) -> Tensor:
+        tiles, groups = self.weight.shape[:2]
+        halves = torch.stack((self.weight & 15, self.weight >> 4))
+        q = halves.view(2, tiles, groups, 4, LANES, 4).permute(1, 4, 2, 0, 3, 5).reshape(tiles, LANES, groups, GROUP)
+        scale = self.weight_scale.view(torch.float16).transpose(1, 2).unsqueeze(-1)
+        weight = (q.float() - 8) * scale.float()
+        return weight.reshape(tiles * LANES, groups * GROUP)[: self.outputs, : self.inputs]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return packed_product(self, x, self.weight, self.weight_scale)
+
+
+def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
+    """Return the product of rows with a packed weight by the kernels, or with the unpacked one where they are not.
+
+    In exact numerics one or the other for the whole process, so that a row's bits are the same in every program part.
+    """
+    exact = current() == "exact"
+    library = ready(x)
+    if exact and library is not None:
+        library = exact_kernels()
+    if library is None or not (exact or weight.dtype == torch.uint8 or x.numel() <= MANY * x.shape[-1]):
+        rows = rounded(x) if weight.dtype == torch.uint8 else x
+        return linear(rows, module.unpacked().to(x.dtype), module.bias)
+    if not (torch.is_grad_enabled() and (x.requires_grad or module.bias is not None)):
+        return product(library, x, weight, module.bias, scale, module.outputs)
+    y: Tensor = Packed.apply(x, library, (weight, scale, module.outputs), module.unpacked)
+    return y if module.bias is None else y + module.bias
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Return rows (..., K), each group of 32 numbers rounded to 255 levels around zero; the gradient passes through."""
+    wide = F.pad(x.detach().float(), (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+    unit = wide.abs().amax(-1, keepdim=True) / 127
+    levels = (wide / unit.where(unit > 0, 1)).round() * unit
+    near = levels.flatten(-2)[..., : x.shape[-1]].to(x.dtype)
+    return near if not x.requires_grad else x + (near - x).detach()
+
+
+Linear.formats = {"dense": Linear, "bf16": Bf16Linear, "int8": Int8Linear, "int4": Int4Linear}
 
 
 def swap(root: nn.Module, name: str, replacement: Linear) -> None:

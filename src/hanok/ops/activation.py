@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanok.ops.numerics import elementwise
+from hanok.ops.native.rows import native_swish_gate, rows_ready
+from hanok.ops.numerics import current, elementwise
 
 Activation = Literal["relu", "relu2", "silu", "gelu", "gelu_tanh", "gelu_quick"]
 
@@ -22,6 +23,15 @@ def relu2(x: Tensor) -> Tensor:
 def silu(x: Tensor) -> Tensor:
     """x sigmoid(x)."""
     return elementwise(F.silu, x)
+
+
+def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) up, the gate of SwiGLU; for a few rows without a gradient in one call."""
+    if not torch.is_grad_enabled() and current() == "fast" and gate.shape == up.shape:
+        library = rows_ready(gate, up)
+        if library is not None:
+            return native_swish_gate(library, gate, up)
+    return silu(gate) * up
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hanok.ops.native.rows import native_rms_norm, rows_ready
 from hanok.ops.numerics import current
 
 
@@ -16,6 +17,8 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) 
     and multiplied in float32, before the result is rounded; others are multiplied after it.
     """
     if current() == "fast" and x.dtype in (torch.float32, torch.float64):
+        if not torch.is_grad_enabled() and (library := rows_ready(x, weight)) is not None:
+            return native_rms_norm(library, x, weight, eps, offset)
         gain = offset + weight if offset and weight is not None else weight
         return F.rms_norm(x, (x.shape[-1],), gain, eps)
     return rms_norm_reference(x, weight, eps, offset)

@@ -25,9 +25,11 @@ _mode: ContextVar[Mode] = ContextVar("numerics", default="fast")
 LANES = 64  # no CPU vector loop, unrolled, takes more elements at a time
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def current() -> Mode:
-    """Return the numerics in force here; code that is compiled keeps the answer that it was compiled under."""
+    """Return the numerics in force here; code that is compiled keeps the answer that it was compiled under.
+
+    The compiler is told so where it is used (`train/compile.py`): saying it here would import it into every program.
+    """
     return _mode.get()
 
 

@@ -142,11 +142,12 @@ def balance_loss(probs: Tensor, experts: Tensor) -> Tensor:
     """Return E * sum_e f_e P_e over the T tokens of probs (..., T, E) and experts (..., T, k), mean over the rest.
 
     f_e: assignments to e per token, P_e: mean probability of e. Even loads give k: 1 for Switch (Fedus et al. 2021,
-    arXiv 2101.03961, eq. 4), top_k for Mixtral. The gradient flows through P alone.
+    arXiv 2101.03961, eq. 4), top_k for Mixtral; no tokens at all give 0. The gradient flows through P alone.
     """
     number = probs.shape[-1]
     hits = torch.nn.functional.one_hot(experts, number).sum(-2).to(probs.dtype)
-    return number * (hits.mean(-2) * probs.mean(-2)).sum(-1).mean()
+    tokens = max(probs.shape[-2], 1)  # a mixture of depths may let no token pass: no load, and not 0 / 0
+    return number * (hits.sum(-2) / tokens * (probs.sum(-2) / tokens)).sum(-1).mean()
 
 
 def sequence_balance_loss(scores_BTE: Tensor, experts_BTk: Tensor) -> Tensor:
@@ -159,8 +160,12 @@ def sequence_balance_loss(scores_BTE: Tensor, experts_BTk: Tensor) -> Tensor:
 
 
 def z_loss(logits: Tensor) -> Tensor:
-    """Return the mean over tokens of logsumexp(logits)^2 (Zoph et al. 2022, ST-MoE, arXiv 2202.08906, eq. 5)."""
-    return torch.logsumexp(logits, -1).square().mean()
+    """Return the mean over tokens of logsumexp(logits)^2 (Zoph et al. 2022, ST-MoE, arXiv 2202.08906, eq. 5).
+
+    Without a token it is 0.
+    """
+    squares = torch.logsumexp(logits, -1).square()
+    return squares.sum() / max(squares.numel(), 1)
 
 
 def bias_step(bias: Tensor, loads: Tensor, rate: float) -> Tensor:

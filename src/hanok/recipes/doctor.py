@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hanok.core.device import facts
+from hanok.ops import native
 from hanok.ops.matmul import linear
 from hanok.ops.numerics import numerics
 from hanok.ops.peak import matmul_peak
@@ -34,6 +35,7 @@ def examine() -> dict[str, Any]:
         **facts(),
         "matmul_gflops": {"fp32": _gflops(torch.float32), "bf16": _gflops(torch.bfloat16)},
         "exact_numerics": "hold" if exact_holds() else "DO NOT HOLD on this machine",
+        "native_kernels": native.status(),
         "browser": shutil.which("chromium") or shutil.which("google-chrome") or "none",
         "skipped": [f"{SKIPPED[extra]} (pip install 'hanok[{extra}]')" for extra in missing] or "nothing",
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,46 +11,50 @@ from starlette.middleware.cors import CORSMiddleware
 
 from hanok import __version__
 from hanok.engine.worker import EngineWorker
-from hanok.serve import chat, completions, errors, status
+from hanok.serve import admin, chat, completions, embeddings, errors, messages, responses, status, tokenize
 from hanok.serve.body import body_parts
+from hanok.serve.catalogue import Catalogue
+from hanok.serve.config import ServeConfig
 from hanok.serve.gateway import Gateway
 from hanok.serve.guard import LOCAL_ORIGIN, HostGuard, KeyGuard
+from hanok.serve.log import RequestLog, Told
 from hanok.serve.page import Page, report_response
 from hanok.serve.schema.chat import ChatRequest
 from hanok.serve.schema.completion import CompletionRequest
-from hanok.serve.served import Served
+from hanok.serve.schema.embeddings import EmbeddingsRequest
+from hanok.serve.schema.messages import CountRequest, MessagesRequest
+from hanok.serve.schema.responses import ResponsesRequest
+from hanok.serve.schema.tokens import DetokenizeRequest, TokenizeRequest
+from hanok.serve.served import Served, version_of
 
-MAX_QUEUE = 128
+ROUTES = (chat, completions, embeddings, messages, responses, tokenize, status, admin)
+BODIES = (
+    *(ChatRequest, CompletionRequest, EmbeddingsRequest, MessagesRequest, CountRequest, ResponsesRequest),
+    *(TokenizeRequest, DetokenizeRequest),
+)
 
 
-def create_app(
-    worker: EngineWorker | None,
-    *,
-    model_name: str,
-    max_queue: int = MAX_QUEUE,
-    api_key: str | None = None,
-    report: Path | None = None,
-    metrics_compat: str | None = None,
-    allowed_hosts: Iterable[str] | None = None,
-    examples: Sequence[str] = (),
-) -> FastAPI:
-    """Return the OpenAI-compatible application over an engine in its own thread.
+def create_app(names: Sequence[str], config: ServeConfig, *, tell: Sequence[Callable[[Told], None]] = ()) -> FastAPI:
+    """Return the application over the models of these names, each with an engine in its own thread.
 
-    Without a worker every model route answers 503 until `attach` brings one. `allowed_hosts` None accepts any
-    well-formed Host; a list accepts those names and the loopback ones. With a key, everything but the chat page and
-    the health checks needs it. `examples` are offered on the chat page.
+    Every model route answers 503 until `attach` brings the engine. With keys, everything but the chat page and the
+    health checks needs one. `tell` hears of each request when it is over.
     """
+    keys = config.keys
     app = FastAPI(title="hanok", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    gateway = Gateway(model_name=model_name, max_queue=max_queue, metrics_compat=metrics_compat)
-    app.state.gateway = gateway
-    if worker is not None:
-        attach(app, worker)
+    catalogue = Catalogue(
+        [Gateway(model_name=name, max_queue=config.max_queue, metrics_compat=config.metrics_compat) for name in names]
+    )
+    app.state.catalogue, app.state.gateway = catalogue, catalogue.first
+    app.state.reload = None  # the server that knows where its models lie puts a function here
+    app.state.locked = bool(keys)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    for router in (chat.router, completions.router, status.router):
-        app.include_router(router)
-    shown = report if api_key is None else None  # a link cannot carry the key
-    facts = {"needsKey": api_key is not None, "report": shown is not None, "examples": list(examples)}
-    page = Page(gateway, facts)
+    for module in ROUTES:
+        app.include_router(module.router)
+    report = config.report
+    shown = None if keys else report  # a link cannot carry the key
+    facts = {"needsKey": bool(keys), "report": shown is not None, "examples": list(config.examples)}
+    page = Page(catalogue.first, facts)
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
@@ -64,16 +67,18 @@ def create_app(
             return report_response(report)
 
     errors.install(app)
-    if api_key is not None:
-        app.add_middleware(KeyGuard, key=api_key)
+    if keys:
+        app.add_middleware(KeyGuard, keys=keys)
     app.add_middleware(
         CORSMiddleware,
+        allow_origins=config.cors,
         allow_origin_regex=LOCAL_ORIGIN,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "x-api-key"],
-        expose_headers=["retry-after"],
+        allow_headers=["*"],
+        expose_headers=["retry-after", "x-request-id"],
     )
-    app.add_middleware(HostGuard, allowed=allowed_hosts)
+    app.add_middleware(HostGuard, allowed=config.hosts)
+    app.add_middleware(RequestLog, tell=tell)
     return app
 
 
@@ -82,14 +87,14 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         page = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemas = page.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(body_parts(ChatRequest, CompletionRequest))
+        schemas.update(body_parts(*BODIES))
         app.openapi_schema = page
     return app.openapi_schema
 
 
-def attach(app: FastAPI, worker: EngineWorker) -> None:
-    """Give a loading application its engine: from now on it is ready."""
+def attach(gateway: Gateway, worker: EngineWorker) -> str:
+    """Give a gate its engine, and return the model's version; what ran on an earlier engine ends there."""
     engine = worker.engine
-    gateway: Gateway = app.state.gateway
-    served = Served(engine.llm, gateway.model_name, engine.config.numerics)
+    served = Served(engine.llm, gateway.model_name, engine.config.numerics, version_of(engine.llm.model))
     gateway.attach(worker, served, max_sequences=engine.config.max_sequences)
+    return served.version

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
+from pathlib import Path
 
 from hanok.core.errors import UsageError
 
@@ -42,8 +43,22 @@ def listen(host: str, port: int, *, tries: int) -> socket.socket:
     raise UsageError(f"{taken} taken on {host}; choose another with port=... (0 takes any free one)")
 
 
+def listen_unix(path: Path) -> socket.socket:
+    """Return a socket bound to a path, which must not exist and which its owner alone may open."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"cannot listen on {path}: {error.strerror or error}") from None
+    return listener
+
+
 def url_of(listener: socket.socket) -> str:
     """Return the address to open in a browser; an unspecified one is reached through loopback."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

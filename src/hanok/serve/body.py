@@ -9,15 +9,16 @@ import pydantic
 from fastapi import Request
 
 from hanok.serve.errors import ApiError
-from hanok.serve.schema.common import SamplingFields
+from hanok.serve.schema.common import Body as AnyBody
 
 MAX_BODY = 8 * 2**20
 PATIENCE = 4 * MAX_BODY  # how much of a refused body is read (and thrown away) so that the refusal can be heard
 INLINE = 64 * 1024  # bodies up to this size are parsed where they arrive
 COMPONENT = "#/components/schemas/{model}"
 SECONDS = 15.0  # a body that takes longer between two pieces is given up
+WHOLE = 60.0  # and so is one that takes longer altogether
 
-Body = TypeVar("Body", bound=SamplingFields)
+Body = TypeVar("Body", bound=AnyBody)
 
 
 async def read_body(request: Request, kind: type[Body]) -> Body:
@@ -62,9 +63,11 @@ async def _collect(request: Request) -> bytes:
     pieces: list[bytes] = []
     size = 0
     stream = request.stream()
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + WHOLE
     while True:
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout_at(min(loop.time() + SECONDS, latest)):
                 piece = await anext(stream)
         except StopAsyncIteration:
             break

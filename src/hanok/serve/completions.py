@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from hanok.engine.request import Event
-from hanok.engine.request import Request as EngineRequest
-from hanok.serve.body import json_body, read_body
+from hanok.engine.choices import best
+from hanok.engine.request import Event, Output
+from hanok.serve.body import json_body
+from hanok.serve.dialect import data
 from hanok.serve.errors import ApiError
-from hanok.serve.gateway import Gateway
+from hanok.serve.flow import Events, Plan, receive, respond, tenant
 from hanok.serve.schema.common import Usage
 from hanok.serve.schema.completion import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from hanok.serve.score import Scored, score_prompt
 from hanok.serve.served import Served
-from hanok.serve.stream import EventStream, while_listening
 from hanok.serve.tokens import CompletionTokens
 
 router = APIRouter()
-Events = AsyncIterator[tuple[int, Event]]
 
 DEFAULT_TOKENS = 16  # what this endpoint has always generated when nothing is said
 
@@ -30,34 +29,27 @@ DEFAULT_TOKENS = 16  # what this endpoint has always generated when nothing is s
 @router.post("/v1/completions", openapi_extra=json_body(CompletionRequest))
 async def completions(request: Request) -> Response:
     """Continue a text."""
-    gateway: Gateway = request.app.state.gateway
-    served = gateway.served()
-    body = await read_body(request, CompletionRequest)
-    served.check_name(body.model)
-    with contextlib.ExitStack() as stack:
-        flight = stack.enter_context(gateway.admit(len(body.prompts) * body.choices))
-        prompts, requests = await asyncio.to_thread(plan, served, body)
-        if requests:
-            flight.launch(requests)
-        answer = CompletionAnswer(served, body, prompts, gateway.scoring)
-        if body.stream:
-            stack.pop_all()  # from here on the stream lets go of the flight
-            return EventStream(answer.stream(flight.events()), flight.close)
-        whole = await while_listening(request, answer.whole(flight.events()))
-        return Response(whole, media_type="application/json")
+    body, gateway = await receive(request, CompletionRequest)
+    make = partial(plan, body=body, scoring=gateway.scoring, whose=tenant(request))
+    return await respond(request, gateway, len(body.prompts) * body.drawn, make, stream=bool(body.stream))
 
 
-def plan(served: Served, body: CompletionRequest) -> tuple[list[list[int]], list[EngineRequest]]:
-    """Return the prompts in token ids and the engine's requests, none if nothing is to be generated; in a thread."""
+def plan(served: Served, body: CompletionRequest, scoring: asyncio.Lock, whose: str) -> Plan:
+    """Return the engine's requests, none if nothing is to be generated, and who writes the answer."""
     prompts = served.encode(body.prompts)
     limits = [limit_of(served, body, prompt) for prompt in prompts]
     requests = [
-        served.request(body, prompt, choice=choice, limit=limit, logprobs=body.logprobs)
+        served.request(body, prompt, choice=choice, limit=limit, logprobs=compared(body), tenant=whose)
         for prompt, limit in zip(prompts, limits, strict=True)
-        for choice in range(body.choices)
+        for choice in range(body.drawn)
         if limit != 0
     ]
-    return prompts, requests
+    return Plan(requests, CompletionAnswer(served, body, prompts, scoring))
+
+
+def compared(body: CompletionRequest) -> int | None:
+    """Return how many log-probs to ask for; answers of which the best are told are compared by theirs."""
+    return 0 if body.logprobs is None and body.drawn > body.choices else body.logprobs
 
 
 def limit_of(served: Served, body: CompletionRequest, prompt: list[int]) -> int | None:
@@ -83,7 +75,8 @@ class CompletionAnswer:
         self._prompts = prompts
         self._scoring = scoring
         self._head = served.head("text_completion", "cmpl", uuid.uuid4().hex)
-        self._writers = [CompletionTokens(served.text, body.logprobs or 0) for _ in range(len(prompts) * body.choices)]
+        self._writers = [CompletionTokens(served.text, body.logprobs or 0) for _ in range(len(prompts) * body.drawn)]
+        self._outputs: dict[int, Output] = {}
         self._generated = 0
 
     async def whole(self, events: Events) -> str:
@@ -91,10 +84,12 @@ class CompletionAnswer:
         parts = [[piece] for piece in await self._beginnings()]
         async for index, event in events:
             parts[index].append(self._piece(index, event))
+            if event.output is not None:
+                self._outputs[index] = event.output
         return await asyncio.to_thread(self._written, parts)
 
     async def stream(self, events: Events) -> AsyncIterator[str]:
-        """Yield the JSON of each piece; the choices interleave by index."""
+        """Yield each piece; the choices interleave by index."""
         if self._body.echo:
             for piece in await self._beginnings():
                 yield self._chunk(piece)
@@ -103,11 +98,27 @@ class CompletionAnswer:
             if piece.text or piece.finish_reason or (piece.logprobs is not None and piece.logprobs.tokens):
                 yield self._chunk(piece)
         if self._body.wants_usage:
-            yield Completion(**self._head, choices=[], usage=self._usage()).json_text()
+            yield data(Completion(**self._head, choices=[], usage=self._usage()).json_text())
 
     def _written(self, parts: list[list[CompletionChoice]]) -> str:
-        choices = [_joined(pieces) for pieces in parts]
+        choices = [self._told(at, _joined(parts[old]), old) for at, old in enumerate(self._kept())]
         return Completion(**self._head, choices=choices, usage=self._usage()).json_text()
+
+    def _kept(self) -> list[int]:
+        """Return which of the drawn answers are told, in order."""
+        drawn, told = self._body.drawn, self._body.choices
+        groups = [range(at * drawn, (at + 1) * drawn) for at in range(len(self._prompts))]
+        if drawn == told or not self._outputs:
+            return [index for group in groups for index in group[:told]]
+        return [group[at] for group in groups for at in best([self._outputs[index] for index in group], told)]
+
+    def _told(self, index: int, choice: CompletionChoice, drawn: int) -> CompletionChoice:
+        """Return a choice in its place, with what was asked about its prompt."""
+        changes: dict[str, object] = {} if choice.index == index else {"index": index}
+        first = self._outputs.get(drawn - drawn % self._body.drawn)
+        if first is not None and first.prompt_logprobs is not None:
+            changes["prompt_logprobs"] = self._served.text.prompt(first)
+        return choice.model_copy(update=changes) if changes else choice
 
     async def _beginnings(self) -> list[CompletionChoice]:
         """Return what stands before the generated text of each choice: nothing, or the prompt (scored once for all)."""
@@ -115,7 +126,7 @@ class CompletionAnswer:
         pieces: list[CompletionChoice] = []
         for prompt in self._prompts:
             scored, text = await self._scored(prompt), await self._echoed(prompt)
-            for _ in range(self._body.choices):
+            for _ in range(self._body.drawn):
                 index = len(pieces)
                 logprobs = self._writers[index].piece(prompt, scored.logprobs, scored.tops) if scored else None
                 pieces.append(CompletionChoice(index=index, text=text, logprobs=logprobs, finish_reason=reason))
@@ -146,9 +157,8 @@ class CompletionAnswer:
         return CompletionChoice(index=index, text=event.text, logprobs=logprobs, finish_reason=event.finish_reason)
 
     def _chunk(self, piece: CompletionChoice) -> str:
-        if self._body.wants_usage:
-            return Completion(**self._head, choices=[piece], usage=None).json_text()
-        return Completion(**self._head, choices=[piece]).json_text()
+        usage = {"usage": None} if self._body.wants_usage else {}
+        return data(Completion(**self._head, choices=[piece], **usage).json_text())
 
     def _usage(self) -> Usage:
         return Usage.of(sum(map(len, self._prompts)), self._generated)

@@ -1,4 +1,4 @@
-"""Every refusal in the shape that OpenAI's clients read: `{"error": {message, type, param, code}}`."""
+"""Every refusal in the shape that the client of its API reads (see `dialect`)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pydantic
+import pydantic_core
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from hanok.core.errors import UsageError
-from hanok.serve.schema.common import ErrorDetail, ErrorReply, SamplingFields
-
-TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+from hanok.serve.dialect import dialect_of
+from hanok.serve.schema.common import SamplingFields
 
 
 class ClientGone(Exception):
@@ -33,14 +33,14 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.message = status, message
+        self.param, self.code = param, code
         self.headers = dict(headers or {})
-        kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-        self.body = ErrorReply(error=ErrorDetail(message=message, type=kind, param=param, code=code))
 
-    def response(self) -> Response:
-        """Return the HTTP answer."""
-        return Response(self.body.model_dump_json(), self.status, self.headers, media_type="application/json")
+    def response(self, path: str = "") -> Response:
+        """Return the HTTP answer, in the shape that belongs to the path."""
+        text = dialect_of(path).refusal(self.status, self.message, self.param, self.code)
+        return Response(text, self.status, self.headers, media_type="application/json")
 
     @classmethod
     def usage(cls, error: UsageError) -> ApiError:
@@ -51,7 +51,7 @@ class ApiError(Exception):
     @classmethod
     def validation(cls, error: pydantic.ValidationError) -> ApiError:
         """Return the refusal that names the first wrong field; the client's own values are not repeated."""
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        first = _telling(error.errors(include_input=False, include_url=False, include_context=False))
         param = _field(first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "json_invalid":
@@ -64,27 +64,34 @@ class ApiError(Exception):
         return cls(400, f"{param}: {message}" if first["loc"] else message, param=param)
 
 
+def _telling(errors: list[pydantic_core.ErrorDetails]) -> pydantic_core.ErrorDetails:
+    """Return the first error; where a value is none of several types, the one that got furthest into it."""
+    first = errors[0]
+    within = [one for one in errors if one["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+    return max(within, key=lambda one: len(one["loc"])) if first["type"] == "string_type" else first
+
+
 def _field(location: tuple[int | str, ...]) -> str | None:
     """Write a place as `messages[0].role`; the tags of a union's branches, which no client knows, are left out."""
     if not location:
         return None
     path = str(location[0])
-    if path == "messages":
+    if path in ("messages", "tools"):
         for step in location[1:3]:
             path += f"[{step}]" if isinstance(step, int) else f".{step}"
     return path
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application in the one shape."""
+    """Answer every error of the application in the shape of its API."""
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return error.response()
+        return error.response(request.url.path)
 
     async def misuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, UsageError)
-        return ApiError.usage(error).response()
+        return ApiError.usage(error).response(request.url.path)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -93,14 +100,14 @@ def install(app: FastAPI) -> None:
             405: f"{request.method} is not allowed on {request.url.path[:200]}",
         }
         message = messages.get(error.status_code, str(error.detail))
-        return ApiError(error.status_code, message, headers=error.headers).response()
+        return ApiError(error.status_code, message, headers=error.headers).response(request.url.path)
 
     async def left(request: Request, error: Exception) -> Response:
         return Response(status_code=499)  # written for the access log only
 
     async def bug(request: Request, error: Exception) -> Response:
         # The traceback goes to the server's log; the client learns nothing about the inside.
-        return ApiError(500, "internal error; the server's log has the details").response()
+        return ApiError(500, "internal error; the server's log has the details").response(request.url.path)
 
     handlers: dict[Any, Any] = {
         ApiError: refused,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+from hanok.core.errors import UsageError
 from hanok.engine.request import Event, Request
 from hanok.engine.stats import Stats
 from hanok.engine.worker import WorkerClosed
@@ -17,7 +19,10 @@ from hanok.serve.metrics import Metrics
 from hanok.serve.served import Served
 
 POLL = 1.0  # seconds between two looks at whether the engine's thread still lives
-STALLED = 60.0  # seconds without a step, with work to do, after which the engine does not count as well
+STALLED = 30.0  # seconds without a step, with work to do, after which the engine does not count as well
+SUSPECT = 5.0  # seconds after which it does not count as ready, unless its steps are known to be long
+LONGER = 20.0  # times the longest step lately is as long as a step may take without suspicion
+BEHIND = 4096  # events per choice that a client may be behind its answer before the answer is given up
 REASONS = {
     "loading": "the model is still loading",
     "draining": "the server is shutting down",
@@ -39,6 +44,11 @@ class Worker(Protocol):
         """How long ago the last step began, while there is work."""
         ...
 
+    @property
+    def slowest(self) -> float:
+        """How long the longest step lately took, in seconds."""
+        ...
+
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> int:
         """Queue a request; events arrive in the engine's thread."""
         ...
@@ -50,6 +60,45 @@ class Worker(Protocol):
     def stats(self) -> Stats:
         """Return what the engine is doing."""
         ...
+
+    def close(self) -> None:
+        """End the thread; what still runs gets a last event."""
+        ...
+
+
+class Station:
+    """One loaded model with the engine that runs it; a request stays with the one that it began on."""
+
+    def __init__(self, worker: Worker, served: Served, max_sequences: int) -> None:
+        self.worker, self.served, self.max_sequences = worker, served, max_sequences
+        self._flights = 0
+        self._retired = False
+        self._lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Count a flight in; False where a newer model has taken over and this engine is closed."""
+        with self._lock:
+            self._flights += not (self._retired and not self._flights)
+            return self._flights > 0
+
+    def leave(self) -> None:
+        """Count a flight out; the last one of a retired model closes the engine."""
+        with self._lock:
+            self._flights -= 1
+            over = self._retired and not self._flights
+        if over:
+            self._shut()
+
+    def retire(self) -> None:
+        """Let running answers end, then close the engine; new ones go to the model that took over."""
+        with self._lock:
+            self._retired = True
+            over = not self._flights
+        if over:
+            self._shut()
+
+    def _shut(self) -> None:
+        threading.Thread(target=self.worker.close, name="hanok-retired", daemon=True).start()
 
 
 class Gateway:
@@ -64,15 +113,27 @@ class Gateway:
         self.draining = False
         self.failed = False
         self.scoring = asyncio.Lock()
-        self.worker: Worker | None = None
-        self._served: Served | None = None
+        self._station: Station | None = None
+        self._before: list[Station] = []  # models that were replaced and may still have answers to end
         self._pace = 1.0  # seconds that one choice took, smoothed
 
     def attach(self, worker: Worker, served: Served, *, max_sequences: int) -> None:
-        """Open the gate: from now on requests reach this engine."""
-        self._served = served
+        """Open the gate: from now on requests reach this engine; what runs on an earlier one ends there."""
+        earlier, self._station = self._station, Station(worker, served, max_sequences)
         self.capacity = max_sequences + self.max_queue
-        self.worker = worker
+        if earlier is not None:
+            self._before = [*(station for station in self._before if station.worker.alive), earlier]
+            earlier.retire()
+
+    @property
+    def worker(self) -> Worker | None:
+        """The engine that new requests reach, None while there is none."""
+        return None if self._station is None else self._station.worker
+
+    def close(self) -> None:
+        """Close the engines, whatever still runs."""
+        for station in (*self._before, *([self._station] if self._station else [])):
+            station.worker.close()
 
     def stats(self) -> Stats | None:
         """Return the engine's counts, or None while there is no engine."""
@@ -81,30 +142,47 @@ class Gateway:
     @property
     def state(self) -> str:
         """`ready`, or the reason why nothing is admitted: `loading`, `draining`, `stalled`, `failed`."""
-        if self.failed or (self.worker is not None and not self.worker.alive):
+        worker = self.worker
+        if self.failed or (worker is not None and not worker.alive):
             return "failed"
-        if self.worker is None:
+        if worker is None:
             return "loading"
         if self.draining:
             return "draining"
-        return "stalled" if self.worker.idle_seconds > STALLED else "ready"
+        return "stalled" if worker.idle_seconds > STALLED else "ready"
 
-    def check(self) -> Worker:
-        """Return the worker, or refuse with 503 and the reason."""
+    @property
+    def health(self) -> str:
+        """What to tell who routes requests: like `state`, but a step that takes strangely long shows sooner."""
+        state, worker = self.state, self.worker
+        if state == "ready" and worker is not None and worker.slowest:  # the first step may take any time
+            return "stalled" if worker.idle_seconds > max(SUSPECT, LONGER * worker.slowest) else state
+        return state
+
+    def check(self) -> Station:
+        """Return the model and its engine, or refuse with 503 and the reason."""
         state = self.state
-        if state == "ready" and self.worker is not None:
-            return self.worker
+        if state == "ready" and self._station is not None:
+            return self._station
         raise ApiError(503, REASONS[state], code=state, headers={"Retry-After": "5"})
 
     def served(self) -> Served:
         """Return the model, or refuse with 503 and the reason."""
-        self.check()
-        assert self._served is not None
-        return self._served
+        return self.check().served
 
-    def admit(self, size: int) -> Flight:
-        """Reserve places for `size` choices, or refuse with 429."""
-        self.check()
+    def admit(self, size: int, note: MutableMapping[str, Any] | None = None) -> Flight:
+        """Reserve places for `size` choices, or refuse with 429; `note` is told how many tokens there were."""
+        station = self.check()
+        while not station.enter():  # it was replaced this moment
+            station = self.check()
+        try:
+            self._reserve(size)
+        except ApiError:
+            station.leave()
+            raise
+        return Flight(self, station, size, note)
+
+    def _reserve(self, size: int) -> None:
         if size > self.capacity:
             raise ApiError(400, f"{size} choices in one request, but this server holds {self.capacity}", param="n")
         if self.inflight + size > self.capacity:
@@ -117,7 +195,6 @@ class Gateway:
                 headers={"Retry-After": str(wait)},
             )
         self.inflight += size
-        return Flight(self, size)
 
     def leave(self, size: int, seconds: float) -> None:
         """Take back the places of a flight that is over."""
@@ -136,13 +213,22 @@ class Gateway:
 class Flight:
     """Choices on their way through the engine; leaving the `with` block aborts what has not finished."""
 
-    def __init__(self, gateway: Gateway, size: int) -> None:
+    def __init__(
+        self, gateway: Gateway, station: Station, size: int, note: MutableMapping[str, Any] | None = None
+    ) -> None:
         self._gateway = gateway
+        self._station = station
         self._size = size
+        self._note = {} if note is None else note
         self._born = time.monotonic()
         self._ids: dict[int, int] = {}
         self._queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        self._closed = False
+        self._closed = self._late = False
+
+    @property
+    def served(self) -> Served:
+        """The model that these choices are for."""
+        return self._station.served
 
     def __enter__(self) -> Self:
         return self
@@ -150,11 +236,11 @@ class Flight:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def launch(self, requests: Sequence[Request]) -> None:
-        """Hand the requests to the engine."""
+    def launch(self, requests: Sequence[Request], loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Hand the requests to the engine, whose events arrive in the loop (by default the one that runs here)."""
         assert len(requests) == self._size and not self._ids
-        worker = self._gateway.check()
-        loop = asyncio.get_running_loop()
+        worker = self._station.worker
+        loop = loop or asyncio.get_running_loop()
         for index, request in enumerate(requests):
             try:
                 self._ids[index] = worker.submit(request, partial(self._hear, loop, index))
@@ -164,7 +250,16 @@ class Flight:
     def _hear(self, loop: asyncio.AbstractEventLoop, index: int, event: Event) -> None:
         """Carry an event from the engine's thread into the loop; a loop that has closed hears nothing any more."""
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._queue.put_nowait, (index, event))
+            loop.call_soon_threadsafe(self._take, index, event)
+
+    def _take(self, index: int, event: Event) -> None:
+        """Queue an event; a client too far behind its answer is not waited for, so that nothing piles up."""
+        if self._late or self._queue.qsize() < BEHIND * self._size or event.finish_reason is not None:
+            self._queue.put_nowait((index, event))
+            return
+        self._late = True
+        for id in self._ids.values():
+            self._station.worker.abort(id)
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
         """Yield (choice, event) in the order of arrival until every choice has finished."""
@@ -174,11 +269,22 @@ class Flight:
             clocks[index].tick(event)
             if event.finish_reason is not None:
                 del self._ids[index]
+                self._tell(event)
+                if event.finish_reason == "abort" and self._late:
+                    raise ApiError(503, "the answer was cut short: it was read too slowly", code="aborted")
                 if event.finish_reason == "abort":
                     raise ApiError(503, "the answer was cut short: the server is shutting down", code="aborted")
+                if isinstance(event.error, UsageError):
+                    raise ApiError.usage(event.error)
                 if event.finish_reason == "error":
                     raise ApiError(500, "the engine failed on this request; the server's log has the details")
             yield index, event
+
+    def _tell(self, event: Event) -> None:
+        """Write the tokens of an answer into the note that the request's log line is made of."""
+        if event.output is not None:
+            self._note["prompt_tokens"] = event.output.prompt_tokens
+            self._note["completion_tokens"] = self._note.get("completion_tokens", 0) + len(event.output.tokens)
 
     async def _next(self) -> tuple[int, Event]:
         while True:
@@ -187,7 +293,7 @@ class Flight:
                 async with asyncio.timeout(POLL):
                     return await self._queue.get()
             except TimeoutError:
-                if self._gateway.state == "failed":
+                if not self._station.worker.alive:
                     raise ApiError(503, REASONS["failed"], code="failed") from None
 
     def close(self) -> None:
@@ -196,12 +302,11 @@ class Flight:
             return
         self._closed = True
         self._gateway.leave(self._size, time.monotonic() - self._born)
-        worker = self._gateway.worker
         for id in self._ids.values():
-            if worker is not None:
-                worker.abort(id)
+            self._station.worker.abort(id)
             self._gateway.metrics.aborted()
         self._ids.clear()
+        self._station.leave()
 
 
 class Clock:

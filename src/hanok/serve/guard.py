@@ -13,13 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hanok.serve.errors import ApiError
 
 PUBLIC = frozenset({"/", "/health", "/live", "/ready"})  # everything else needs the key, known route or not
+MAX_HEAD = 64 * 1024  # bytes; the HTTP library bounds only a head that comes in pieces
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(:[0-9]{1,5})?")
 LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 
 
 class HostGuard:
-    """Refuses a Host header that is malformed, missing, or not among the allowed names.
+    """Refuses a head that is too large, and a Host header that is malformed, missing, or not among the allowed names.
 
     A page on the web can point its own name at 127.0.0.1 and then read a local server's answers (DNS rebinding); its
     requests carry that name here, which is how they are told apart.
@@ -32,24 +33,31 @@ class HostGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] == "http":
+            size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+            size += sum(len(name) + len(value) for name, value in scope["headers"])
+            if size > MAX_HEAD:
+                error = ApiError(431, f"the head of the request has more than {MAX_HEAD // 1024} KB")
+                await error.response(scope["path"])(scope, receive, send)
+                return
             hosts = Headers(scope=scope).getlist("host")
             match = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
             if match is None:
-                await ApiError(400, "the Host header is missing or malformed").response()(scope, receive, send)
+                error = ApiError(400, "the Host header is missing or malformed")
+                await error.response(scope["path"])(scope, receive, send)
                 return
             if self._allowed is not None and match[1].lower() not in self._allowed:
                 error = ApiError(403, "this server does not answer under that Host name; see allowed_hosts")
-                await error.response()(scope, receive, send)
+                await error.response(scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 class KeyGuard:
-    """Refuses every path but the public ones without the right key (`Authorization: Bearer` or `x-api-key`)."""
+    """Refuses every path but the public ones without one of the keys (`Authorization: Bearer` or `x-api-key`)."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
         self._app = app
-        self._digest = _digest(key.encode())
+        self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
@@ -62,7 +70,7 @@ class KeyGuard:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-            await error.response()(scope, receive, send)
+            await error.response(scope["path"])(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -73,8 +81,13 @@ class KeyGuard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             given = headers.get("x-api-key", "")
-        # Both sides are digests, so neither length nor content shows in the time this takes.
-        return bool(given) and hmac.compare_digest(_digest(given.strip().encode()), self._digest)
+        # Both sides are digests, and all keys are looked at: neither length, content nor place shows in the time.
+        digest = _digest(given.strip().encode())
+        known = [hmac.compare_digest(digest, own) for own in self._digests]
+        if not given or not any(known):
+            return False
+        scope.setdefault("state", {})["tenant"] = digest.hex()  # whose request this is, without the key itself
+        return True
 
 
 def _digest(key: bytes) -> bytes:

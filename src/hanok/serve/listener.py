@@ -13,13 +13,14 @@ from typing import Any
 import uvicorn
 
 from hanok.core.errors import HanokError
+from hanok.serve.slow import TimedProtocol
 
 START = 30.0  # seconds for the listener to come up
 
 
 def http_server(app: Any, **settings: Any) -> uvicorn.Server:
-    """Return a quiet server of an application that neither names itself nor speaks web sockets."""
-    quiet: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "log_config": None}
+    """Return a quiet server of an application that names no software, speaks no web sockets and drops slow clients."""
+    quiet: dict[str, Any] = {"http": TimedProtocol, "ws": "none", "lifespan": "off", "log_config": None}
     return uvicorn.Server(uvicorn.Config(app, **quiet, access_log=False, server_header=False, **settings))
 
 
@@ -33,13 +34,16 @@ def await_listener(server: uvicorn.Server, thread: threading.Thread) -> None:
 
 
 @contextlib.contextmanager
-def on_signals(hear: Callable[[], None]) -> Iterator[None]:
-    """Call `hear` on SIGINT and SIGTERM inside the `with` block."""
+def on_signals(hear: Callable[[], None], *, reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """Call `hear` on SIGINT and SIGTERM, and `reload` on SIGHUP, inside the `with` block."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         hear()
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {signal.SIGINT: handler, signal.SIGTERM: handler}
+    if reload is not None and hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = lambda number, frame: reload()
+    before = {number: signal.signal(number, chosen) for number, chosen in handlers.items()}
     try:
         yield
     finally:

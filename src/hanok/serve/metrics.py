@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from hanok.core.errors import UsageError
@@ -19,6 +19,8 @@ HISTOGRAMS = {
     "time_to_first_token_seconds": ("From admission to the first token", SECONDS),
     "inter_token_latency_seconds": ("Between two tokens of one answer", SECONDS),
     "e2e_request_latency_seconds": ("From admission to the last token", SECONDS),
+    "request_queue_time_seconds": ("From arrival in the engine to the first step", SECONDS),
+    "request_prefill_time_seconds": ("From the first step to the first token", SECONDS),
     "request_decode_time_seconds": ("From the first token to the last", SECONDS),
     "request_prompt_tokens": ("Prompt tokens per answer", TOKENS),
     "request_generation_tokens": ("Generated tokens per answer", TOKENS),
@@ -71,6 +73,9 @@ class Metrics:
         self._count(output.finish_reason)
         self._observe("e2e_request_latency_seconds", seconds)
         self._observe("request_decode_time_seconds", decode)
+        for name, value in (("queue", output.queue_time), ("prefill", output.prefill_time)):
+            if value is not None:  # it never got so far
+                self._observe(f"request_{name}_time_seconds", value)
         self._observe("request_prompt_tokens", output.prompt_tokens)
         self._observe("request_generation_tokens", len(output.tokens))
 
@@ -82,10 +87,6 @@ class Metrics:
         """Note a request that found the queue full."""
         self._refused.inc()
 
-    def render(self) -> bytes:
-        """Return the text exposition."""
-        return generate_latest(self.registry)
-
     def _count(self, reason: str) -> None:
         for counter in self._finished:
             counter.labels(self._model_name, reason).inc()
@@ -93,6 +94,28 @@ class Metrics:
     def _observe(self, name: str, value: float) -> None:
         for histogram in self._histograms[name]:
             histogram.observe(value)
+
+
+def render(parts: Iterable[Metrics]) -> bytes:
+    """Return the text exposition of several models: each name once, with the samples of all."""
+    return generate_latest(_Together([part.registry for part in parts]))
+
+
+class _Together:
+    """Several registries as one."""
+
+    def __init__(self, registries: list[CollectorRegistry]) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families by name, each with the samples of every registry."""
+        families: dict[str, Metric] = {}
+        for registry in self._registries:
+            for family in registry.collect():
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples += family.samples
+        return families.values()
 
 
 class EngineCollector(Collector):
@@ -113,10 +136,18 @@ class EngineCollector(Collector):
             "num_requests_running": ("Sequences being computed", stats.running),
             "num_requests_waiting": ("Sequences waiting for a place", stats.waiting),
             "kv_cache_usage_perc": ("Share of the cache pages in use, 0 to 1", usage),
+            "prefix_cache_pages": ("Cache pages that later requests can find, in use or not", stats.pages_cached),
+            "prefix_cache_state_bytes": ("Recurrent states kept for later requests", stats.prefix_state_bytes),
         }
         counters = {
             "prompt_tokens": ("Prompt tokens computed", stats.prompt_tokens),
             "generation_tokens": ("Tokens generated", stats.generated_tokens),
+            "prefix_cache_queries": ("Prompt tokens looked up in the prefix cache", stats.prefix_queries),
+            "prefix_cache_hits": ("Prompt tokens found there, and not computed", stats.prefix_hits),
+            "num_preemptions": ("Running sequences that were sent back to wait", stats.preemptions),
+            "spec_decode_num_drafts": ("Runs of guessed tokens that were checked", stats.drafts),
+            "spec_decode_num_draft_tokens": ("Tokens guessed and checked", stats.drafted_tokens),
+            "spec_decode_num_accepted_tokens": ("Guessed tokens that became text", stats.accepted_tokens),
         }
         for prefix in self._prefixes:
             for name, (text, value) in gauges.items():

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from hanok import __version__
 from hanok.core.errors import UsageError
+from hanok.engine.choices import spread
+from hanok.engine.grammar import Grammar
 from hanok.engine.prepare import Served as Speaker
-from hanok.engine.prepare import encode
+from hanok.engine.prepare import encode, matcher
 from hanok.engine.request import Request
+from hanok.model.model import Model
+from hanok.serve.calling import call_grammar
 from hanok.serve.errors import ApiError
+from hanok.serve.length import check_length
 from hanok.serve.schema.chat import Message
 from hanok.serve.schema.common import ModelCard, SamplingFields
 from hanok.serve.tokens import TokenText
 
-GOLDEN = 0x9E3779B97F4A7C15  # spreads the seeds of the choices of one request
+SAMPLE = 64  # numbers of each weight that go into a model's version
 
 
 @dataclass
@@ -28,12 +34,13 @@ class Served:
     llm: Speaker
     name: str
     numerics: str
+    version: str = ""  # which of the models that had this name
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def fingerprint(self) -> str:
         """What has to be the same for a seed to give the same answer."""
-        return f"hanok-{__version__}-{self.numerics}"
+        return "-".join(filter(None, ("hanok", __version__, self.numerics, self.version)))
 
     @property
     def context(self) -> int:
@@ -51,22 +58,57 @@ class Served:
             id=self.name, object="model", created=self.created, owned_by="hanok", max_model_len=self.context
         )
 
-    def check_name(self, name: str | None) -> None:
-        """Refuse a request for another model."""
-        if name not in (None, "", self.name):
-            message = f"the model {str(name)[:100]!r} does not exist; this server has {self.name!r}"
-            raise ApiError(404, message, param="model", code="model_not_found")
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        generation: bool = True,
+        resume: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return the token ids of a conversation that the assistant is to continue; runs in a thread.
 
-    def render(self, messages: Sequence[Message]) -> list[int]:
-        """Return the token ids of a conversation that the assistant is to continue; runs in a thread."""
+        With `resume` the last message is the beginning of the reply, and its text goes on where it ends.
+        """
+        chat, tokenizer = self.llm.chat, self.llm.tokenizer
+        if chat is None or tokenizer is None:
+            lacks = "tokenizer" if tokenizer is None else "chat format (no chat_template.jinja)"
+            message = f"messages: this model has no {lacks}: use /v1/completions"
+            raise ApiError(400, message, param="messages")
+        if tools and chat.tool_marks(tokenizer) is None:
+            raise ApiError(400, "tools: this model's chat format has no tools", param="tools", code="unsupported_value")
         try:
-            return encode(self.llm, [message.plain() for message in messages])
+            chat = chat.told(options or {})
+        except UsageError as error:
+            raise ApiError(400, f"chat_template_kwargs: {error}", param="chat_template_kwargs") from None
+        contents = [str(message.plain().get("content") or "") for message in messages]
+        check_length(tokenizer, contents, self.context, param="messages")
+        try:
+            plain = [message.plain() for message in messages]
+            trace = chat.encode(tokenizer, plain, generation=generation and not resume, tools=tools or None)
         except UsageError as error:
             raise ApiError(400, f"messages: {error}", param="messages") from None
+        if not resume:
+            return list(trace.tokens)
+        last = trace.spans[-1] if trace.spans else None
+        if last is None or last.role != "assistant":
+            raise ApiError(400, "messages: this model's chat format cannot go on with a reply", param="messages")
+        end = last.end - (trace.tokens[last.end - 1] in tokenizer.specials.values())
+        return list(trace.tokens[:end])
+
+    def calling(self, tools: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Mapping[str, Any]:
+        """Return the grammar of replies that call one of the named tools and say nothing else."""
+        assert self.llm.chat is not None and self.llm.tokenizer is not None, "rendering has refused this"
+        marks = self.llm.chat.tool_marks(self.llm.tokenizer)
+        assert marks is not None
+        return call_grammar([tool["function"] for tool in tools if tool["function"]["name"] in names], marks)
 
     def encode(self, prompts: Sequence[str | list[int]]) -> list[list[int]]:
         """Return the token ids of prompts; runs in a thread."""
         vocab = self.llm.model.config.vocab
+        for prompt in prompts:
+            check_length(self.llm.tokenizer, [prompt] if isinstance(prompt, str) else [], self.context, param="prompt")
         try:
             # An empty text is what a document starts with, where the model has such a token.
             rows = [encode(self.llm, prompt) if prompt else self._nothing() for prompt in prompts]
@@ -92,10 +134,18 @@ class Served:
         return limit
 
     def request(
-        self, body: SamplingFields, prompt: list[int], *, choice: int, limit: int | None, logprobs: int | None
+        self,
+        body: SamplingFields,
+        prompt: list[int],
+        *,
+        choice: int,
+        limit: int | None,
+        logprobs: int | None,
+        grammar: Mapping[str, Any] | None = None,
+        tenant: str = "",
     ) -> Request:
         """Return the engine's request for one choice; with a seed, each choice draws its own numbers from it."""
-        seed = body.seed if body.seed is None or choice == 0 else (body.seed + choice * GOLDEN) % 2**63
+        seed = spread(body.seed, choice)
         vocab = self.llm.model.config.vocab
         return Request(
             prompt,
@@ -104,13 +154,34 @@ class Served:
             top_p=1.0 if body.top_p is None else body.top_p,
             top_k=max(0, body.top_k or 0),
             min_p=body.min_p or 0.0,
+            typical_p=1.0 if body.typical_p is None else body.typical_p,
+            repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+            presence_penalty=body.presence_penalty or 0.0,
+            frequency_penalty=body.frequency_penalty or 0.0,
+            logit_bias=body.biases,
+            bad_words=body.bad_words or (),
+            prompt_logprobs=body.prompt_logprobs if choice == 0 else None,
             seed=seed,
             stop=body.stops,
             stop_token_ids=body.stop_token_ids or (),
             ignore_eos=bool(body.ignore_eos),
             min_tokens=body.min_tokens or 0,
             logprobs=None if logprobs is None else min(logprobs, vocab),
+            grammar=self._form(body, grammar),
+            salt=tenant or None,  # what is cached of one key's prompts shows in nobody else's waiting time
         )
+
+    def _form(self, body: SamplingFields, forced: Mapping[str, Any] | None) -> Grammar | None:
+        """Return the grammar of an answer, compiled here so that a refusal names the field that asked for it."""
+        asked, param = (body.grammar, body.form) if forced is None else (forced, "tools")
+        if asked is None:
+            return None
+        try:
+            grammar = Grammar.of(asked)
+            matcher(self.llm, grammar)
+        except UsageError as error:
+            raise ApiError(400, f"{param}: {error}", param=param) from None
+        return grammar
 
     def shown(self, tokens: list[int], finish_reason: str | None) -> int:
         """Return how many of an event's tokens are content: a stop token at the end is not."""
@@ -137,3 +208,13 @@ class Served:
         if bos is None:
             raise UsageError("is empty, and this model has no token to begin a text with")
         return [bos]
+
+
+def version_of(model: Model) -> str:
+    """Return eight characters that differ where the weights do, from a few numbers of each."""
+    found = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        flat = weight.detach().reshape(-1)
+        found.update(repr(flat[:: max(1, len(flat) // SAMPLE)][: 2 * SAMPLE].tolist()).encode())
+    return found.hexdigest()[:8]

@@ -9,45 +9,48 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
+from hanok.serve.dialect import dialect_of
 from hanok.serve.errors import ApiError, ClientGone
 
-STALL = 30.0  # seconds that a client may leave its socket full before it counts as gone
+STALL = 15.0  # seconds that a client may leave its socket full before it counts as gone
 
 T = TypeVar("T")
 
 
 class EventStream(Response):
-    """Sends `data: ...` for each text, then `data: [DONE]`; calls `close` however it ends."""
+    """Sends each event, then what ends a stream of this API; calls `close` however it ends."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, texts: AsyncIterator[str], close: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[str], close: Callable[[], None]) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._texts = texts
+        self._events = events
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the texts end or the client leaves, whichever comes first."""
+        """Send until the events end or the client leaves, whichever comes first."""
         try:
-            await first_of(self._pump(send), gone(receive))
+            await first_of(self._pump(send, scope["path"]), gone(receive))
         finally:
             self._close()
 
-    async def _pump(self, send: Send) -> None:
+    async def _pump(self, send: Send, path: str) -> None:
+        dialect = dialect_of(path)
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            async for text in self._texts:
-                await self._send(send, text)
-            await self._send(send, "[DONE]")
+            async for event in self._events:
+                await self._send(send, event)
+            if dialect.ending:
+                await self._send(send, dialect.ending)
         except ApiError as error:
-            # Too late for a status: the error is the last event, and no [DONE] follows it.
-            await self._send(send, error.body.model_dump_json())
+            # Too late for a status: the error is the last event, and the usual ending does not follow it.
+            await self._send(send, dialect.failure(error.status, error.message, error.param, error.code))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send(self, send: Send, text: str) -> None:
+    async def _send(self, send: Send, event: str) -> None:
         async with asyncio.timeout(STALL):
-            await send({"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": True})
+            await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
 
 
 async def while_listening(request: Request, work: Coroutine[Any, Any, T]) -> T:

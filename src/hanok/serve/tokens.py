@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hanok.engine.request import Output
 from hanok.serve.schema.chat import ChatLogprobs, TokenLogprob, TopLogprob
+from hanok.serve.schema.common import PromptLogprob, PromptLogprobs
 from hanok.serve.schema.completion import CompletionLogprobs
 from hanok.text.tokenizer import Tokenizer
 
@@ -54,6 +56,18 @@ class TokenText:
                 )
             )
         return ChatLogprobs(content=content)
+
+    def prompt(self, output: Output) -> PromptLogprobs:
+        """Return vLLM's format of a prompt's log-probs: per token a table by id, null for the first."""
+        tops = output.prompt_top_logprobs or [None] * output.prompt_tokens
+        rows: PromptLogprobs = []
+        for token, value, top in zip(output.prompt_ids, output.prompt_logprobs or (), tops, strict=True):
+            table = {token: value} | dict(top or ()) if value is not None else None
+            rows.append(None if table is None else {str(id): self._judged(id, chance) for id, chance in table.items()})
+        return rows
+
+    def _judged(self, token: int, value: float) -> PromptLogprob:
+        return PromptLogprob(logprob=max(value, FLOOR), decoded_token=self.text_of(token))
 
     def _alternative(self, token: int, value: float) -> TopLogprob:
         return TopLogprob(token=self.text_of(token), logprob=max(value, FLOOR), bytes=list(self.bytes_of(token)))

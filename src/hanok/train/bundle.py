@@ -13,7 +13,7 @@ from hanok.model.model import Model
 from hanok.model.weights import TokenIds, is_model_dir, load_model, read_token_ids, save_model
 from hanok.text.chat import CHATS, ChatSpec, load_chat
 from hanok.text.tokenizer import Tokenizer
-from hanok.train.parallel.config import place
+from hanok.train.checkpoint.ranks import place
 
 NO_IDS = TokenIds()
 
@@ -55,7 +55,7 @@ class Bundle:
 
     def save(self, path: Path) -> None:
         """Write the Hugging Face layout: weights, configs, tokenizer, chat template (once, where many train)."""
-        if place().rank > 0:
+        if place()[0] > 0:
             return
         path.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(path)

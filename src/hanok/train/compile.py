@@ -25,6 +25,7 @@ class Compiled:
 
     def __init__(self, model: Model, backend: str = "inductor") -> None:
         self.model = model
+        torch.compiler.assume_constant_result(current)
         self._whole = torch.compile(self._hidden, dynamic=False, backend=backend)
         self._logits = torch.compile(model.logits, backend=backend)
         self._lengths: set[int] = set()

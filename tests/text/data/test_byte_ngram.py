@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hanok.core.errors import UsageError
-from hanok.text.data.byte_ngram import ByteNGram
+from hanok.text.data.byte_ngram import ByteNGram, passages
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "안녕하세요 여러분"]
 
@@ -66,3 +66,11 @@ def test_bad_input(tmp_path: Path) -> None:
     for path in (tmp_path / "x", tmp_path / "absent"):
         with pytest.raises(UsageError, match="not a saved byte n-gram"):
             ByteNGram.load(path)
+
+
+def test_passages_are_the_text_cut_at_lines() -> None:
+    text = "".join(f"line {i}\n" for i in range(40)) + "x" * 250
+    found = list(passages([text, " \n"], size=100))
+    assert all(0 < len(part) <= 100 for part in found) and len(found) == 7
+    assert "".join(part.replace("\n", "") for part in found) == text.replace("\n", "")
+    assert all(part.startswith("line") or set(part) == {"x"} for part in found)

@@ -46,15 +46,23 @@ def audit(event: str, args: Any) -> None:
         UNPICKLED.append(str(args))
 
 
-def digest(state: TrainState) -> str:
-    """Return the sha256 of every whole tensor of the run; each rank comes to the same."""
-    found = hashlib.sha256()
+def contents(state: TrainState) -> dict[str, torch.Tensor]:
+    """Return every whole tensor of the run by name, in order; each rank comes to the same."""
     tensors = {**weights_of(state.model), **state.optimizer.state()[0]}
     for name, kept in state.extra.items():
         tensors |= {f"{name}/{key}": tensor for key, tensor in kept.state()[0].items()}
-    for name in sorted(tensors):
-        whole = tensors[name].full_tensor() if isinstance(tensors[name], DTensor) else tensors[name]
-        found.update(name.encode() + str(tuple(whole.shape)).encode() + whole.contiguous().numpy().tobytes())
+    return {name: _whole(tensors[name]) for name in sorted(tensors)}
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().contiguous()
+
+
+def digest(state: TrainState) -> str:
+    """Return the sha256 of every whole tensor of the run."""
+    found = hashlib.sha256()
+    for name, whole in contents(state).items():
+        found.update(name.encode() + str(tuple(whole.shape)).encode() + whole.numpy().tobytes())
     return found.hexdigest()
 
 
@@ -99,6 +107,7 @@ def rank_main(folder: Path, rank: int, size: int, store: Path, first: bool) -> N
     for _ in range(2):
         advance(state)
     moved = digest(state)
+    norms = {name: float(whole.double().norm()) for name, whole in contents(state).items()}
     torch.rand(rank + 1)  # every rank is somewhere else in its random numbers
     expected = torch.get_rng_state()
     WATCHING[0] = True
@@ -107,7 +116,7 @@ def rank_main(folder: Path, rank: int, size: int, store: Path, first: bool) -> N
     resume(again, folder, print)
     WATCHING[0] = False
     assert torch.equal(torch.get_rng_state(), expected)
-    record = {"size": size, "loaded": loaded, "moved": moved, "again": digest(again), "drawn": drawn}
+    record = {"size": size, "loaded": loaded, "moved": moved, "again": digest(again), "drawn": drawn, "norms": norms}
     record |= {"path": str(path), "unpickled": len(UNPICKLED), "files": len(list(path.iterdir())), "step": state.step}
     if size > 1:
         records: list[Any] = [None] * size

@@ -14,15 +14,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from hanok.core.errors import UsageError
-from hanok.core.rng import Streams
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
-from hanok.train.loop import computing
-from hanok.train.objective.clm import NextToken
-from hanok.train.optim import OPTIMIZERS
-from hanok.train.plan.memory import Nothing, need, rehearse
+from hanok.train.ema import EMA, EMAConfig
+from hanok.train.plan.example import example, objective_of, packs
+from hanok.train.plan.memory import need, take
 from hanok.train.stages import PretrainConfig
-from hanok.train.state import TrainState
 
 FAST: list[tuple[str, dict[str, int], dict[str, Any]]] = [
     ("llama-tiny", {"vocab": 512, "dim": 64, "depth": 2, "heads": 4}, {"batch": 4, "length": 64}),
@@ -38,7 +35,19 @@ FAST: list[tuple[str, dict[str, int], dict[str, Any]]] = [
         {"loop": {"compute": "bfloat16", "accumulate": 2}},
     ),
     ("mamba-tiny", {"vocab": 200, "dim": 64, "depth": 2}, {"batch": 2, "length": 64, "optimizer": {"kind": "lion"}}),
+    ("llama-tiny", {"vocab": 512, "dim": 64, "depth": 2, "heads": 4}, {"batch": 4, "ema": {}, "packing": True}),
+    (
+        "llama-tiny",
+        {"vocab": 4096, "dim": 64, "depth": 1, "heads": 4},
+        {"objective": {"kind": "clm", "logits": "pieces"}},
+    ),
+    ("bert", {"vocab": 2048, "dim": 64, "depth": 2, "heads": 4}, {"objective": "mlm"}),
+    ("transformer", {"vocab": 2048, "dim": 64, "depth": 2, "heads": 4}, {"objective": "span_corruption", "ema": {}}),
+    ("llama-tiny", {"vocab": 1024, "dim": 64, "depth": 2, "heads": 4}, {"objective": "prefix_lm"}),
 ]
+
+
+PIECES = {"kind": "clm", "logits": "pieces"}
 
 
 def configs(case: tuple[str, dict[str, int], dict[str, Any]]) -> tuple[ModelConfig, PretrainConfig]:
@@ -48,12 +57,9 @@ def configs(case: tuple[str, dict[str, int], dict[str, Any]]) -> tuple[ModelConf
 
 
 def steps(model: ModelConfig, config: PretrainConfig) -> None:
-    built = Model(model)
-    optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, built)
-    state = TrainState(built, optimizer, Nothing(config.batch, config.length), 2, rng=Streams(0))
-    with computing(config.loop, state):
-        for _ in range(2):
-            rehearse(state, NextToken(NextToken.Config()), config)
+    built, objective = Model(model), objective_of(config)
+    batch = example(config, model.vocab, objective, packed=packs(config, built))
+    take(built, config, objective, batch, None if config.ema is None else EMA(config.ema, built))
 
 
 def allocated(model: ModelConfig, config: PretrainConfig) -> int:
@@ -89,6 +95,20 @@ def test_moments_are_counted() -> None:
     found = need(model, config)
     tables = 2 * 2 * 1024 * 8 * 4  # cos and sin of each layer's rotations stay too
     assert found.optimizer == pytest.approx(2 * found.weights + tables, rel=0.01)  # AdamW: two numbers a weight
+
+
+def test_what_is_learned_is_planned() -> None:
+    """Logits in pieces, or of the hidden tokens alone, take less; an average of the weights takes as much as they."""
+    model, config = configs(("llama-tiny", {"vocab": 4096, "dim": 64, "depth": 1, "heads": 4}, {"batch": 32}))
+    whole = need(model, config)
+    pieces = config.model_copy(update={"objective": PretrainConfig.parse({"steps": 1, "objective": PIECES}).objective})
+    assert need(model, pieces).peak < 0.8 * whole.peak
+    averaged = need(model, config.model_copy(update={"ema": EMAConfig()}))
+    assert averaged.average == sum(4 * p.numel() for p in Model(model, device="meta").parameters()) > 0
+    assert whole.average == 0
+    assert averaged.peak == pytest.approx(whole.peak + whole.weights, rel=0.01)
+    with pytest.raises(UsageError, match="see: all"):
+        need(model, PretrainConfig.parse({"steps": 1, "objective": "mlm"}))
 
 
 def test_compiled_code_is_not_planned() -> None:

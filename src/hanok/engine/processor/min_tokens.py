@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence as Ordered
 from typing import ClassVar
 
 from torch import Tensor
 
-from hanok.engine.processor import PROCESSORS, Place
+from hanok.engine.processor import PROCESSORS, Place, forbid
+from hanok.engine.sequence import Sequence
 
 
 @PROCESSORS.register("min_tokens")
@@ -18,13 +18,10 @@ class MinTokens:
     order: ClassVar[int] = 90
 
     @staticmethod
-    def wanted(place: Place) -> bool:
-        sequence = place.sequence
-        return bool(sequence.stop_ids) and sequence.generated + len(place.drafted) < sequence.request.min_tokens
+    def wanted(sequence: Sequence) -> bool:
+        return bool(sequence.stop_ids) and sequence.request.min_tokens > 0
 
     @staticmethod
     def apply(logits_NV: Tensor, places: Ordered[Place]) -> Tensor:
-        logits_NV = logits_NV.clone()
-        for row, place in zip(logits_NV, places, strict=True):
-            row[list(place.sequence.stop_ids)] = -math.inf
-        return logits_NV
+        short = [(at, p.sequence) for at, p in enumerate(places) if p.drawn < p.sequence.request.min_tokens]
+        return forbid(logits_NV, [(at, id) for at, sequence in short for id in sequence.stop_ids])

@@ -1,6 +1,7 @@
 """Samplers: each turns a row of logits into a narrower or flatter one; a request names its strength, `off` means none.
 
-They act in the order temperature, top-k, top-p, min-p (each file's `order`), each on what the one before left.
+They act in the order temperature, top-k, top-p, min-p, typical-p (each file's `order`), each on what the one before
+left.
 """
 
 from __future__ import annotations

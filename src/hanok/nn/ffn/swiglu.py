@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hanok.nn.ffn import FFNS
 from hanok.nn.ffn.base import Gated, GatedConfig
-from hanok.ops.activation import silu
+from hanok.ops.activation import silu_gate
 
 
 @FFNS.register("swiglu", paper="Shazeer 2020, arXiv 2002.05202")
@@ -21,4 +21,4 @@ class SwiGLU(Gated):
         kind: Literal["swiglu"] = "swiglu"
 
     def gating(self, gate: Tensor, up: Tensor) -> Tensor:
-        return silu(gate) * up
+        return silu_gate(gate, up)

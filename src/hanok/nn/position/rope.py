@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 import torch
@@ -12,6 +12,7 @@ from hanok.core.config import PartConfig
 from hanok.nn.position import POSITIONS
 from hanok.nn.position.base import Position, reach
 from hanok.nn.position.scaling import Scaling, plain
+from hanok.ops.native.rows import native_rotate, rows_ready
 from hanok.ops.rope import Layout, rotate
 
 CHUNK = 1024  # the table grows by this many positions, so that an angle's bits never depend on who asked first
@@ -64,11 +65,24 @@ class RoPE(Position):
         self._table: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        if not torch.is_grad_enabled() and (library := rows_ready(q, k)) is not None and positions.shape[0] == 1:
+            return self._turned(library, q, k, positions)
         if positions.shape[0] > 1 and positions.stride(0) == 0:
             positions = positions[:1]  # every row has the same positions: look them up once
         cos, sin = self.angles(positions, q.dtype)
         layout = self.config.layout
         return rotate(q, cos, sin, layout), rotate(k, cos, sin, layout)
+
+    def _turned(self, library: Any, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn the queries and keys of one row in one call, which looks their angles up itself."""
+        key = (positions.device, q.dtype)
+        table = self._table.get(key) or self._table.setdefault(key, self._grow(1, *key))
+        turned = native_rotate(library, (q, k), table, positions, self.config.layout)
+        if turned is None:
+            self.angles(positions, q.dtype)  # which lets the table grow
+            turned = native_rotate(library, (q, k), self._table[key], positions, self.config.layout)
+        assert turned is not None
+        return turned
 
     def angles(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cos and sin of the angles (..., pairs) at integer positions (...)."""

@@ -37,9 +37,9 @@ class ExpertChoice(Router):
 
     def choose(self, logits: Tensor) -> Choice:
         probs = torch.softmax(logits, -1)
-        tokens = max(1, int(logits.shape[1] * self.per_token / self.outputs))
+        tokens = min(logits.shape[1], max(1, int(logits.shape[1] * self.per_token / self.outputs)))
         taken = torch.zeros_like(probs, dtype=torch.bool).scatter(1, probs.topk(tokens, 1).indices, True)
         # As wide as the most wanted token needs; the other places are dropped before anything is computed.
-        width = int(taken.sum(-1).max())
+        width = int(taken.sum(-1).max()) if tokens else 1
         weights, experts = torch.where(taken, probs, -1.0).topk(width, -1)
         return Choice(experts, weights, probs, weights >= 0)

@@ -60,7 +60,7 @@ class Tally:
         if not self.entries:
             return notes
         shares = [loads / loads.to(torch.float32).mean().clamp_min(1e-9) for loads in self.loads()]
-        dropped = [torch.zeros(()) if c.kept is None else 1 - c.kept.float().mean() for _, _, c in self.entries]
+        dropped = [_dropped(choice) for _, _, choice in self.entries]
         return notes | {
             "moe/balance_loss": _mean([router.balance_loss(choice) for router, _, choice in self.entries]),
             "moe/z_loss": _mean([z_loss(logits) for _, logits, _ in self.entries]),
@@ -89,6 +89,12 @@ def current() -> Tally | None:
 def _load(choice: Choice) -> Tensor:
     experts = choice.experts if choice.kept is None else choice.experts[choice.kept]
     return load(experts, choice.scores.shape[-1])
+
+
+def _dropped(choice: Choice) -> Tensor:
+    """Return the share of assignments that are not computed; without a token there are none."""
+    lost = torch.zeros(1) if choice.kept is None or not choice.kept.numel() else ~choice.kept
+    return lost.float().mean()
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pydantic
 from pydantic import Field
 
-from hanok.serve.schema.common import MAX_LOGPROBS, Count, Reply, SamplingFields, Usage, Wire
+from hanok.serve.schema.common import MAX_LOGPROBS, Count, PromptLogprobs, Reply, SamplingFields, Usage, Wire
+from hanok.serve.schema.tool import NamedTool, Tool, ToolCall, ToolCallDelta
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
@@ -30,39 +31,43 @@ class Message(Wire):
 
     role: Role
     content: str | list[Part] | None = None
+    reasoning_content: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
 
     @pydantic.model_validator(mode="after")
     def _has_content(self) -> Self:
-        if (self.model_extra or {}).get("tool_calls"):
-            raise ValueError("tool_calls are not supported")
-        if self.content is None:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls belong to messages of the assistant")
+        if self.content is None and not self.tool_calls:
             raise ValueError("content is required: a string, or a list of text parts")
         return self
 
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> dict[str, Any]:
         """Return the message as the chat format takes it: parts joined, `developer` under its older name."""
         parts = self.content if isinstance(self.content, list) else []
         text = self.content if isinstance(self.content, str) else "".join(part.text or "" for part in parts)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        if self.role == "assistant" and self.reasoning_content:
+            message["reasoning_content"] = self.reasoning_content
+        if self.tool_calls:
+            message["tool_calls"] = [call.plain() for call in self.tool_calls]
+        if self.role == "tool" and self.tool_call_id:
+            message["tool_call_id"] = self.tool_call_id
+        return message
 
 
 class ChatRequest(SamplingFields):
     """A conversation, and how to continue it."""
 
     refused: ClassVar[dict[str, tuple[Any, ...]]] = SamplingFields.refused | {
-        "add_generation_prompt": (None, True),
         "audio": (None,),
         "chat_template": (None,),
-        "chat_template_kwargs": (None, {}),
-        "continue_final_message": (None, False),
         "echo": (None, False),
         "function_call": (None, "none"),
         "functions": (None, []),
         "modalities": (None, ["text"]),
         "reasoning_effort": (None,),
-        "response_format": (None, {"type": "text"}),
-        "tool_choice": (None, "none", "auto"),
-        "tools": (None, []),
         "web_search_options": (None,),
     }
 
@@ -70,6 +75,35 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _choice_is_there(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("tools must have different names")
+        if self.tool_choice not in (None, "none") and not names:
+            if self.tool_choice != "auto":
+                raise ValueError("tool_choice needs tools to choose from")
+        elif isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise ValueError("tool_choice names a function that is not among the tools")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _continues_or_begins(self) -> Self:
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            raise ValueError("continue_final_message needs a last message of the assistant")
+        if bool(self.continue_final_message) == (self.add_generation_prompt is not False):
+            if self.continue_final_message and self.add_generation_prompt:
+                raise ValueError("add_generation_prompt and continue_final_message exclude each other")
+            if not self.continue_final_message and self.add_generation_prompt is False:
+                raise ValueError("add_generation_prompt may only be false with continue_final_message")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _top_needs_logprobs(self) -> Self:
@@ -81,6 +115,18 @@ class ChatRequest(SamplingFields):
     def limit(self) -> int | None:
         """The most tokens to generate; the newer name wins."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model may call, as chat formats take them."""
+        return [] if self.tool_choice == "none" else [tool.plain() for tool in self.tools or ()]
+
+    @property
+    def forced(self) -> list[str]:
+        """The names of the tools one of which must be called, none where the model is free."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [self.tool_choice.function.name]
+        return [tool.function.name for tool in self.tools or ()] if self.tool_choice == "required" else []
 
     @property
     def top(self) -> int | None:
@@ -112,7 +158,9 @@ class ChatMessage(Reply):
     """The assistant's turn."""
 
     role: str = "assistant"
-    content: str
+    content: str | None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(Reply):
@@ -134,6 +182,7 @@ class ChatCompletion(Reply):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class Delta(Reply):
@@ -141,6 +190,8 @@ class Delta(Reply):
 
     role: str = "assistant"
     content: str = ""
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(Reply):

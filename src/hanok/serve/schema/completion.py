@@ -7,7 +7,16 @@ from typing import Annotated, Any, ClassVar, Self, cast
 import pydantic
 from pydantic import Field
 
-from hanok.serve.schema.common import MAX_LOGPROBS, MAX_PROMPTS, Reply, SamplingFields, TokenId, Usage
+from hanok.serve.schema.common import (
+    MAX_CHOICES,
+    MAX_LOGPROBS,
+    MAX_PROMPTS,
+    PromptLogprobs,
+    Reply,
+    SamplingFields,
+    TokenId,
+    Usage,
+)
 
 TokenPrompt = Annotated[list[TokenId], Field(min_length=1)]
 
@@ -25,13 +34,20 @@ class CompletionRequest(SamplingFields):
     )
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    best_of: int | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
 
     @pydantic.model_validator(mode="after")
-    def _best_of_is_n(self) -> Self:
-        if self.best_of is not None and self.best_of != self.choices:
-            raise ValueError("best_of other than n is not supported")
+    def _best_of_holds_n(self) -> Self:
+        if self.drawn < self.choices:
+            raise ValueError("best_of must be at least n")
+        if self.drawn > self.choices and self.stream:
+            raise ValueError("best_of above n needs whole answers: leave stream out")
         return self
+
+    @property
+    def drawn(self) -> int:
+        """How many answers are drawn per prompt, of which the best `n` are told."""
+        return self.choices if self.best_of is None else self.best_of
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -60,6 +76,7 @@ class CompletionChoice(Reply):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class Completion(Reply):

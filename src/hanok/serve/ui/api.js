@@ -1,6 +1,8 @@
 // Talking to the server: the model's facts, and one streamed answer at a time.
 
 let context = 0; // tokens that the model can hold
+let models = []; // what the server has
+let model = remembered("hanok.model") || FACTS.model;
 
 const keyOf = () => { try { return sessionStorage.getItem("hanok.key") || ""; } catch { return ""; } };
 const headers = () => ({ "Content-Type": "application/json", ...(keyOf() ? { Authorization: `Bearer ${keyOf()}` } : {}) });
@@ -27,7 +29,7 @@ async function greet() {
     }
     const response = await fetch("v1/models", { headers: headers() });
     if (!response.ok) throw await refusal(response);
-    context = (await response.json()).data[0].max_model_len;
+    setModels((await response.json()).data);
     say("ready", "");
     gauge();
   } catch (error) {
@@ -37,8 +39,39 @@ async function greet() {
   return null;
 }
 
+// Several models make a choice in the bar; one is only named there.
+function setModels(cards) {
+  models = cards;
+  if (!cards.some(card => card.id === model)) model = cards[0].id;
+  context = cards.find(card => card.id === model).max_model_len;
+  $("models").replaceChildren(...cards.map(card => el("option", { value: card.id, selected: card.id === model }, card.id)));
+  $("models").hidden = cards.length < 2;
+  $("model").hidden = cards.length > 1;
+}
+
+// The tools of the settings as the server takes them: whole entries, or functions alone.
+function toolsOf(text) {
+  if (!text.trim()) return [];
+  try {
+    const list = [JSON.parse(text)].flat();
+    if (!list.every(one => one && typeof (one.function || one).name === "string")) throw new TypeError("no names");
+    return list.map(one => (one.function ? one : { type: "function", function: one }));
+  } catch {
+    throw new ServerError(t("badTools"));
+  }
+}
+
+// A message as the server takes it: thoughts stay here, calls and their results go along.
+function sendable({ role, content, calls, call }) {
+  if (role === "tool") return { role, tool_call_id: call, content };
+  const made = calls?.map(({ id, name, arguments: given }) => ({ id, type: "function", function: { name, arguments: given } }));
+  return made?.length ? { role, content, tool_calls: made } : { role, content };
+}
+
 function requestBody(messages) {
-  const body = { model: FACTS.model, messages, stream: true, stream_options: { include_usage: true } };
+  const body = { model, messages, stream: true, stream_options: { include_usage: true } };
+  const tools = toolsOf(settings.tools);
+  if (tools.length) body.tools = tools;
   if (settings.system.trim()) body.messages = [{ role: "system", content: settings.system }, ...messages];
   body.temperature = Number(settings.temperature);
   body.top_p = Number(settings.topP);
@@ -65,7 +98,7 @@ async function* events(response) {
   }
 }
 
-// Stream one answer; `hear` gets {text, logprobs, reason, usage} as they come.
+// Stream one answer; `hear` gets {text, thought, calls, logprobs, reason, usage} as they come.
 async function answer(messages, signal, hear) {
   const response = await fetch("v1/chat/completions", {
     method: "POST", headers: headers(), body: JSON.stringify(requestBody(messages)), signal,
@@ -76,6 +109,8 @@ async function answer(messages, signal, hear) {
     const choice = event.choices[0];
     hear({
       text: choice?.delta.content || "",
+      thought: choice?.delta.reasoning_content || "",
+      calls: choice?.delta.tool_calls || [],
       logprobs: choice?.logprobs?.content || [],
       reason: choice?.finish_reason,
       usage: event.usage,

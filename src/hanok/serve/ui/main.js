@@ -59,6 +59,17 @@ function regenerate(node) {
   ask(chat.nodes[node.parent]);
 }
 
+// Put what tools gave back under the message that called them, and let the model go on.
+function submitResults(node, texts) {
+  notice("");
+  let last = node;
+  node.calls.forEach((call, at) => {
+    last = addNode(last.id, "tool", texts[at]);
+    Object.assign(last, { call: call.id, name: call.name });
+  });
+  ask(last);
+}
+
 function stop() {
   running?.control.abort();
 }
@@ -68,7 +79,8 @@ async function ask(mine) {
   const home = chat;
   keep();
   // An answer that failed before its first word is not a turn of the conversation.
-  const messages = pathTo(mine.id).filter(node => node.content).map(({ role, content }) => ({ role, content }));
+  const told = node => node.content || node.calls?.length || node.role === "tool";
+  const messages = pathTo(mine.id).filter(told).map(sendable);
   const node = addNode(mine.id, "assistant", "");
   node.live = true;
   node.logprobs = [];
@@ -106,12 +118,16 @@ class Pen {
     $("log").setAttribute("aria-busy", "true");
   }
 
-  hear({ text, logprobs, reason, usage }) {
+  hear({ text, thought, calls, logprobs, reason, usage }) {
     const { node } = this;
     const now = performance.now();
     node.content += text;
+    if (thought) node.thought = (node.thought || "") + thought;
+    for (const { id, function: made } of calls) {
+      node.calls = [...(node.calls || []), { id, name: made.name, arguments: made.arguments }];
+    }
     node.logprobs.push(...logprobs);
-    if (text || logprobs.length) {
+    if (text || thought || logprobs.length) {
       this.first ||= now;
       this.last = now;
       this.pieces += Math.max(1, logprobs.length);

@@ -2,13 +2,17 @@
 
 function bodyOf(node) {
   const body = el("div", { class: "body" });
-  if (node.role === "user") body.textContent = node.content;
+  if (node.role === "tool") body.append(el("details", { class: "tool" }, el("summary", {}, t("resultOf")(node.name || "")), el("pre", { tabindex: "0" }, node.content)));
+  else if (node.role === "user") body.textContent = node.content;
   else fillAnswer(body, node);
   return body;
 }
 
 function fillAnswer(body, node) {
-  const { thought, answer: text, open } = parted(node.content);
+  const spelt = parted(node.content);
+  const thought = node.thought || spelt.thought;
+  const text = node.thought ? node.content : spelt.answer;
+  const open = node.thought ? !node.content && !node.calls : spelt.open;
   const unfolded = body.querySelector("details")?.open;
   const parts = [];
   const coloured = settings.probabilities && node.logprobs?.length;
@@ -22,9 +26,32 @@ function fillAnswer(body, node) {
   if (coloured) parts.push(tokenView(node.logprobs));
   else if (text) parts.push(markdown(text));
   else if (node.live && !thought) parts.push(el("span", { class: "waiting" }, el("i"), el("i"), el("i")));
-  else if (!node.live && !node.wrong && !thought) parts.push(el("p", { class: "empty" }, t("noAnswer")));
+  else if (!node.live && !node.wrong && !thought && !node.calls) parts.push(el("p", { class: "empty" }, t("noAnswer")));
+  if (node.calls) parts.push(...callsOf(node));
   if (node.wrong) parts.push(el("p", { class: "wrong" }, node.wrong));
   body.replaceChildren(...parts);
+}
+
+function pretty(text) {
+  try { return JSON.stringify(JSON.parse(text), null, 2); } catch { return text; }
+}
+
+// The tools that a message calls, and, where it is the last one, a box for what each gave back.
+function callsOf(node) {
+  const waiting = !node.live && chat.leaf === node.id;
+  const boxes = [];
+  const cards = node.calls.map(call => {
+    const card = el("div", { class: "tool" }, el("b", {}, t("called")(call.name)), el("pre", { tabindex: "0" }, pretty(call.arguments)));
+    if (waiting) {
+      boxes.push(el("textarea", { class: "edit", rows: "2", placeholder: t("result"), "aria-label": t("resultOf")(call.name) }));
+      card.append(boxes[boxes.length - 1]);
+    }
+    return card;
+  });
+  if (!waiting) return cards;
+  const send = () => { if (!busy()) submitResults(node, boxes.map(box => box.value)); };
+  boxes.forEach(box => sendOnEnter(box, send));
+  return [...cards, el("div", { class: "edit-foot" }, el("button", { class: "solid", type: "button", onclick: send }, t("sendResult")))];
 }
 
 function branchOf(node) {
@@ -57,7 +84,7 @@ function actsOf(node) {
     const edit = iconButton("edit", t("edit"), () => editMessage(node));
     edit.disabled = busy();
     acts.append(edit);
-  } else {
+  } else if (node.role === "assistant") {
     const again = iconButton("again", t("again"), () => regenerate(node));
     again.disabled = busy();
     acts.append(again);
@@ -73,7 +100,7 @@ function actsOf(node) {
 }
 
 function view(node) {
-  const label = t(node.role === "user" ? "you" : "assistant");
+  const label = t({ user: "you", tool: "toolResult" }[node.role] || "assistant");
   return el("article", { class: `turn ${node.role}`, "data-node": node.id, "aria-label": label }, bodyOf(node), actsOf(node));
 }
 

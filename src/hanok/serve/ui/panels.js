@@ -32,7 +32,7 @@ function newChat() {
   $("box").focus();
 }
 
-const FIELDS = ["system", "temperature", "topP", "maxTokens", "seed"];
+const FIELDS = ["system", "temperature", "topP", "maxTokens", "seed", "tools"];
 
 function showSettings() {
   for (const name of FIELDS) $(`set-${name}`).value = settings[name];
@@ -85,6 +85,12 @@ function setUpBar() {
     remember("hanok.language", language);
     translate();
     draw();
+  });
+  $("models").addEventListener("change", () => {
+    model = $("models").value;
+    remember("hanok.model", model);
+    setModels(models);
+    gauge();
   });
   $("side-open").addEventListener("click", () => { $("app").classList.add("drawer"); $("new").focus(); });
   $("side-close").addEventListener("click", closeDrawer);

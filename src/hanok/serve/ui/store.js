@@ -1,7 +1,7 @@
 // Conversations: each is a tree of messages, so that editing or regenerating never loses what was there.
 
 const SHELF = "hanok.conversations";
-const DEFAULTS = { system: "", temperature: 0.5, topP: 1, maxTokens: "", seed: "", probabilities: false };
+const DEFAULTS = { system: "", temperature: 0.5, topP: 1, maxTokens: "", seed: "", tools: "", probabilities: false };
 
 const newId = () => Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
 
@@ -18,7 +18,11 @@ function cleaned({ id, parent, role, content, at, reason, logprobs, ...rest }) {
   const node = { id, parent, role, content, at: Number(at) || 0 };
   for (const name of ["count", "total", "rate"]) if (Number.isFinite(rest[name])) node[name] = rest[name];
   if (typeof reason === "string") node.reason = reason;
-  if (typeof rest.wrong === "string") node.wrong = rest.wrong;
+  for (const name of ["wrong", "thought", "call", "name"]) if (typeof rest[name] === "string") node[name] = rest[name];
+  const whole = one => one && ["id", "name", "arguments"].every(name => typeof one[name] === "string");
+  if (Array.isArray(rest.calls) && rest.calls.every(whole)) {
+    node.calls = rest.calls.map(({ id, name, arguments: given }) => ({ id, name, arguments: given }));
+  }
   const sound = one => one && Array.isArray(one.bytes) && Number.isFinite(one.logprob);
   if (Array.isArray(logprobs) && logprobs.every(one => sound(one) && (one.top_logprobs || []).every(sound))) {
     node.logprobs = logprobs;
@@ -33,7 +37,7 @@ function valid(list) {
     && item.nodes && typeof item.nodes === "object"
     && (item.leaf === null || item.leaf in item.nodes)
     && Object.entries(item.nodes).every(([id, node]) => node && node.id === id && typeof node.content === "string"
-      && ["user", "assistant"].includes(node.role) && (node.parent === null || node.parent in item.nodes)));
+      && ["user", "assistant", "tool"].includes(node.role) && (node.parent === null || node.parent in item.nodes)));
   if (!sound) return null;
   return list.map(({ id, title, leaf, nodes }) => ({ id, title, leaf,
     nodes: Object.fromEntries(Object.entries(nodes).map(([key, node]) => [key, cleaned(node)])) }));

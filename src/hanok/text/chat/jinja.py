@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from hanok.core.errors import UsageError
 from hanok.text.chat.message import Message, check_messages
-from hanok.text.chat.sandbox import compile_template, render_template
-from hanok.text.chat.spec import ChatSpec
+from hanok.text.chat.options import check_options
+from hanok.text.chat.reply import ToolMarks
+from hanok.text.chat.spec import ChatSpec, Tool
+from hanok.text.chat.toolmarks import find_marks
+from hanok.text.template.keeper import keeper
 from hanok.text.tokenizer import Tokenizer
 from hanok.text.trace import Span, Trace
 
@@ -28,32 +32,46 @@ class JinjaChat(ChatSpec):
 
     def __init__(self, source: str, tokenizer: Tokenizer, *, stop_ids: Sequence[int] = ()) -> None:
         self._source = source
-        self._template = compile_template(source)
+        keeper().render(source, [])  # says now what is wrong with it
         names = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos, "pad_token": tokenizer.pad}
         named = {key: value for key, value in tokenizer.config.items() if key.endswith("_token")}
         plain = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in named.items()}
         self._names = {key: value for key, value in {**plain, **names}.items() if isinstance(value, str)}
         self._stop_ids = tuple(stop_ids)
         self._turn_ends: list[int] | None = None  # the special that ends a turn, found when first needed
+        self._marks: list[ToolMarks | None] = []  # one entry once it is known
+        self._options: dict[str, Any] = {}
 
-    def render(self, messages: Sequence[Message], *, generation: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], *, generation: bool = False, tools: Sequence[Tool] | None = None
+    ) -> str:
         """Return the conversation as the template writes it."""
-        return self._render(check_messages(messages, extra=True), generation)
+        return self._texts([check_messages(messages, extra=True)], generation, tools, self._options)[0]
 
-    def encode(self, tokenizer: Tokenizer, messages: Sequence[Message], *, generation: bool = False) -> Trace:
+    def encode(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        *,
+        generation: bool = False,
+        tools: Sequence[Tool] | None = None,
+    ) -> Trace:
         """Return tokens (equal to transformers' for contents without special tokens) and spans by role."""
         plain = check_messages(messages, extra=True)
-        specials = _pattern(tokenizer)
-        shield, opened, closed = _free_marks(f"{self._source}{plain}")
-        shielded = [_map_strings(message, lambda text: _shield(text, specials, shield)) for message in plain]
-        text = self._render(shielded, generation)
+        specials, begun = _pattern(tokenizer), _beginnings(tokenizer)
+        shield, opened, closed = _free_marks(f"{self._source}{plain}{tools}{self._options}")
+        shielded, known, options = _map_strings(
+            [plain, list(tools or ()), self._options], lambda text: _shield(text, specials, shield, begun)
+        )
+        marked = [_marked(message, opened, closed) for message in shielded]
+        text, with_marks = self._texts([shielded, marked], generation, known, options)
         clean = text.replace(shield, "")
         located = (
             tokenizer.encode_rendered(clean)
             if shield not in text
             else list(_piecewise(text, specials, tokenizer, shield))
         )
-        ranges = self._locate(shielded, generation, text, (shield, opened, closed))
+        ranges = _locate(shielded, text, with_marks, (shield, opened, closed))
         if ranges is None and not generation:
             raise UsageError(
                 "this chat template changes its contents, so that nobody can say which tokens the assistant wrote; "
@@ -74,36 +92,31 @@ class JinjaChat(ChatSpec):
         """Return the template's source."""
         return self._source
 
-    def _render(self, messages: Sequence[Mapping[str, Any]], generation: bool) -> str:
-        variables = {**self._names, "messages": messages, "tools": None, "documents": None}
-        return render_template(self._template, {**variables, "add_generation_prompt": generation})
+    def told(self, options: Mapping[str, Any]) -> Self:
+        """Return this format with options for its template; they are shielded like contents."""
+        if not options:
+            return self
+        other = copy.copy(self)
+        other._options = check_options(options, self._source)
+        return other
 
-    def _locate(
-        self, messages: list[dict[str, Any]], generation: bool, text: str, marks: tuple[str, str, str]
-    ) -> list[tuple[str, int, int]] | None:
-        """Return (role, start, end) of each content in the text without marks, or None if a content was changed."""
-        shield, opened, closed = marks
-        marked = [
-            {**message, "content": _mark(message["content"], opened, closed)} if message.get("content") else message
-            for message in messages
-        ]
-        rendered = self._render(marked, generation)
-        if rendered.replace(opened, "").replace(closed, "") != text:
-            return None
-        roles = iter([message["role"] for message in messages if message.get("content")])
-        ranges, at, start = [], 0, -1
-        for char in rendered:
-            if char == opened:
-                start = at
-            elif char == closed:
-                role = next(roles, None)
-                if start < 0 or role is None:
-                    return None
-                ranges.append((role, start, at))
-                start = -1
-            elif char != shield:
-                at += 1
-        return ranges if next(roles, None) is None else None
+    def tool_marks(self, tokenizer: Tokenizer) -> ToolMarks | None:
+        """Return what the template writes around a tool call, found by having it write one."""
+        if not self._marks:
+            self._marks = [find_marks(self.render, [*tokenizer.specials])]
+        return self._marks[0]
+
+    def _texts(
+        self,
+        conversations: Sequence[Sequence[Mapping[str, Any]]],
+        generation: bool,
+        tools: Sequence[Tool] | None,
+        options: Mapping[str, Any],
+    ) -> list[str]:
+        """Return each conversation as the template writes it, all in one visit to the process that renders."""
+        fixed = {**self._names, "tools": tools or None, "documents": None, "add_generation_prompt": generation}
+        fixed = {**options, **fixed}
+        return keeper().render(self._source, [{**fixed, "messages": messages} for messages in conversations])
 
     def _find_turn_ends(self, tokenizer: Tokenizer) -> list[int]:
         try:
@@ -130,16 +143,50 @@ def _map_strings(value: Any, change: Any) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: _map_strings(item, change) for key, item in value.items()}
+        return {_map_strings(key, change): _map_strings(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_map_strings(item, change) for item in value]
     return value
 
 
-def _shield(text: str, specials: re.Pattern[str], shield: str) -> str:
+def _shield(text: str, specials: re.Pattern[str], shield: str, beginnings: tuple[str, ...]) -> str:
     while specials.search(text):
         text = specials.sub(lambda match: match[0][0] + shield + match[0][1:], text)
-    return text
+    # What begins a special token at the end of one content could be completed by the next one.
+    return text + shield if text.endswith(beginnings) else text
+
+
+def _beginnings(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return every proper beginning of a special token."""
+    return tuple({name[:end] for name in tokenizer.specials for end in range(1, len(name))})
+
+
+def _locate(
+    messages: list[dict[str, Any]], text: str, rendered: str, marks: tuple[str, str, str]
+) -> list[tuple[str, int, int]] | None:
+    """Return (role, start, end) of each content in the text without marks, or None if a content was changed."""
+    shield, opened, closed = marks
+    if rendered.replace(opened, "").replace(closed, "") != text:
+        return None
+    roles = iter([message["role"] for message in messages if message.get("content")])
+    ranges, at, start = [], 0, -1
+    for char in rendered:
+        if char == opened:
+            start = at
+        elif char == closed:
+            role = next(roles, None)
+            if start < 0 or role is None:
+                return None
+            ranges.append((role, start, at))
+            start = -1
+        elif char != shield:
+            at += 1
+    return ranges if next(roles, None) is None else None
+
+
+def _marked(message: dict[str, Any], opened: str, closed: str) -> dict[str, Any]:
+    content = message.get("content")
+    return {**message, "content": _mark(content, opened, closed)} if content else message
 
 
 def _mark(text: str, opened: str, closed: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError
 
 MAX_ORDER = 7  # bytes that fit into an integer together with the new one
+PASSAGE = 4096  # characters: about a page
 
 
 class ByteNGram:
@@ -110,6 +111,30 @@ class ByteNGram:
             result *= _lookup(self._contexts[k - 1], self._rests[k - 1], grams >> np.uint64(8), 1.0)
             result += _lookup(self._keys[k - 1], self._probs[k - 1], grams, 0.0)
         return result
+
+
+def passages(texts: Iterable[str], *, size: int = PASSAGE) -> Iterator[str]:
+    """Yield texts cut at line breaks into passages of at most about `size` characters, as pages of a crawl are.
+
+    A line that is longer is cut where it is; white space alone is no passage.
+    """
+    for text in texts:
+        held: list[str] = []
+        room = size
+        for line in text.splitlines(keepends=True):
+            for start in range(0, len(line), size):
+                part = line[start : start + size]
+                if held and len(part) > room:
+                    yield from _joined(held)
+                    held, room = [], size
+                held.append(part)
+                room -= len(part)
+        yield from _joined(held)
+
+
+def _joined(parts: Sequence[str]) -> Iterator[str]:
+    if whole := "".join(parts).strip():
+        yield whole
 
 
 def _pack(padded: npt.NDArray[np.uint8], k: int, order: int) -> npt.NDArray[np.uint64]:

@@ -13,7 +13,7 @@ from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError
 from hanok.core.json_file import MIB, clip, read_json, read_text
 from hanok.text.tokenizer import TOKENIZERS
-from hanok.text.tokenizer.detokenizer import Detokenizer, Pieces
+from hanok.text.tokenizer.detokenizer import WHOLE, Detokenizer, Pieces
 from hanok.text.tokenizer.specials import BOS, EOS, PAD, UNK
 
 FILE = "tokenizer.json"
@@ -151,6 +151,11 @@ class Tokenizer:
     def token_bytes(self, id: int) -> bytes:
         """Return the bytes that one token stands for inside a text (a special's own spelling)."""
         return self._pieces.bytes_of(id)
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether each token has a text of its own, which no later token changes."""
+        return self._pieces.mode != WHOLE
 
     def byte_lengths(self) -> list[int]:
         """Return the bytes of text of every id, 0 for specials: what bits per byte divide by, and which ids count."""

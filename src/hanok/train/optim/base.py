@@ -138,9 +138,14 @@ def check_cover(model: nn.Module, *groups: Iterable[nn.Parameter]) -> None:
 
 
 def take(tensors: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
-    """Return a saved tensor, checked against the one that it replaces."""
+    """Return a saved tensor, checked against the one that it replaces, whole where that is.
+
+    It comes divided as the weight of its name is, and some optimisers hold whole what they know of a divided weight.
+    """
     if name not in tensors:
         raise UsageError(f"the saved optimiser state lacks {name!r}: it belongs to another model or optimiser")
-    if tensors[name].shape != like.shape:
-        raise UsageError(f"the saved {name!r} has the shape {list(tensors[name].shape)}, not {list(like.shape)}")
-    return tensors[name].to(like.device, like.dtype)
+    found = tensors[name]  # once: it may be read from a file
+    if found.shape != like.shape:
+        raise UsageError(f"the saved {name!r} has the shape {list(found.shape)}, not {list(like.shape)}")
+    found = found if mesh_of(like) is not None else whole(found)
+    return found.to(like.device, like.dtype)

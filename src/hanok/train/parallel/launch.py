@@ -14,12 +14,13 @@ import torch.distributed as dist
 from hanok.core.artifact import Artifact
 from hanok.core.config import Config
 from hanok.core.device import pick
-from hanok.core.errors import UsageError
+from hanok.core.errors import HanokError, UsageError
 from hanok.core.log import Log
 from hanok.core.stage import Resume, Stage, run_stage
 from hanok.train.config import TrainingConfig
 from hanok.train.parallel.config import ParallelConfig, place
 from hanok.train.parallel.mesh import gather_json, process_group
+from hanok.train.parallel.supervise import ENDED, FOLDER, HOPELESS, note
 
 DAY = 86400.0  # collectives may wait for the data to be prepared; the watchdog finds out who is lost
 
@@ -44,6 +45,10 @@ def joined() -> Iterator[None]:
     except SystemExit as left:
         if left.code:
             raise
+    except HanokError as error:
+        if error.exit_code in HOPELESS:
+            note(ENDED, error.exit_code)
+        raise
     group.__exit__(None, None, None)
 
 
@@ -70,7 +75,7 @@ def run_together(
 
     Without a layout in the configuration, every process is a replica.
     """
-    if not isinstance(config, TrainingConfig):
+    if not isinstance(config, TrainingConfig) or not dist.is_initialized():
         raise UsageError(f"{stage.name} is work for one process")
     size = dist.get_world_size()
     if config.parallel.size == 1:
@@ -100,6 +105,7 @@ def _lead(
         nonlocal told
         told = True
         gather_json(str(out))
+        note(FOLDER, str(out / "checkpoints"))
         log.info(f"{stage.name}: {layout.describe()}, {layout.size} processes")
         return stage.run(config, inputs, out, log)
 

@@ -24,6 +24,7 @@ class Replicas:
         self.wrapper = DistributedDataParallel(_Hidden(model), process_group=group, init_sync=False)
         # Its check of annotations cannot read ours, which are strings.
         self.wrapper.register_comm_hook(group, lambda group, bucket: summed(bucket, group))
+        self._settle()
 
     def hidden(self, tokens: Tensor, ctx: Any = None) -> Tensor:
         """Return the states (B, T, D) before the head."""
@@ -37,6 +38,19 @@ class Replicas:
     def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
         """Return the head, and what it multiplies; None where it is no plain matrix."""
         return self.model.before_head(hidden)
+
+    def _settle(self) -> None:
+        """Let the wrapper find the order of its buckets now, by a pass that leaves no trace.
+
+        It sorts gradients into buckets anew after its first backward. Where a number lies in its bucket says in which
+        order a ring adds it up, which from three ranks on shows in the last bit: a run that goes on from a checkpoint
+        would have other sums than one that never stopped.
+        """
+        device = next(self.model.parameters()).device
+        hidden = self.hidden(torch.zeros(1, 1, dtype=torch.int64, device=device))
+        (0.0 * self.logits(hidden).sum()).backward()
+        for parameter in self.model.parameters():
+            parameter.grad = None
 
 
 class _Hidden(nn.Module):

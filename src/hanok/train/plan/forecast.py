@@ -67,6 +67,7 @@ def forecast(model: ModelConfig, config: TrainingConfig, tokens: float, means: M
         "tokens_per_step": per_step,
         "weights_bytes": memory.weights,
         "optimizer_bytes": memory.optimizer,
+        "average_bytes": memory.average,
         "passing_bytes": memory.passing,
         "peak_bytes": memory.peak,
         "fits": memory.peak <= means.hardware.memory,

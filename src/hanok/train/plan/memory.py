@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from hanok.core.errors import UsageError
 from hanok.core.rng import Streams
 from hanok.model.config import ModelConfig
 from hanok.model.model import Model
+from hanok.nn.linear import Linear
+from hanok.ops.linear_cross_entropy import Projection
 from hanok.text.batch import Batch
 from hanok.train.config import TrainingConfig
+from hanok.train.ema import EMA
 from hanok.train.loop import SHORT, computing
-from hanok.train.objective.clm import NextToken
-from hanok.train.objective.policy import Objective
+from hanok.train.objective.base import TokenMean
 from hanok.train.optim import OPTIMIZERS
+from hanok.train.plan.example import Copies, example, objective_of, packs
 from hanok.train.plan.live import rehearsal
 from hanok.train.state import TrainState
 
@@ -24,57 +28,72 @@ from hanok.train.state import TrainState
 class Need:
     """Bytes that tensors hold: at the peak of a step, and of that what stays between steps.
 
-    `peak` is what the allocator is asked for (on CUDA `max_memory_allocated`). A process holds more: Python and its
-    libraries, and on CPUs what the C library's allocator keeps in fragments (docs/lab/006).
+    `average` is what a run with `ema` keeps beside the weights. `peak` is what the allocator is asked for (on CUDA
+    `max_memory_allocated`). A process holds more: Python and its libraries, and on CPUs what the C library's allocator
+    keeps in fragments (docs/lab/006).
     """
 
     weights: int
     optimizer: int
+    average: int
     peak: int
 
     @property
     def passing(self) -> int:
         """Return what only the peak of a step holds: gradients, activations, and what is made on the way."""
-        return self.peak - self.weights - self.optimizer
+        return self.peak - self.weights - self.optimizer - self.average
 
 
-class Nothing:
-    """A source of data for a rehearsal: every batch has the shape of the real ones."""
+class Rehearsed(Model):
+    """A model on tensors that hold nothing: these are of a type of their own, and yet the head is a plain matrix."""
 
-    def __init__(self, batch: int, length: int) -> None:
-        self.shape = (batch, length)
-
-    def next_batch(self) -> Batch:
-        tokens, targets, positions = (torch.zeros(self.shape, dtype=torch.int64) for _ in range(3))
-        return Batch(tokens, targets, torch.ones(self.shape), positions)
-
-    def state(self) -> dict[str, object]:
-        return {}
-
-    def restore(self, state: dict[str, object]) -> None:
-        pass
+    def before_head(self, hidden: Tensor) -> tuple[Tensor, Projection] | None:
+        """Return what the model would return with memory."""
+        head, config = self.head, self.config.head
+        if head is None or config is None or type(head) is not Linear or "product" in vars(head):
+            return None
+        x = hidden if self.transform is None else self.transform(hidden)
+        return x, Projection(head.weight, head.bias, config.scale, config.softcap)
 
 
-def need(model: ModelConfig, config: TrainingConfig, objective: Objective | None = None) -> Need:
-    """Return the memory that one process needs to train a model as a configuration says.
-
-    The second step is the dearer one: only then the optimiser's moments exist while gradients are made.
-    """
+def need(model: ModelConfig, config: TrainingConfig) -> Need:
+    """Return the memory that one process needs to train a model as a configuration says, by its own objective."""
     if config.loop.compile != "none":
         raise UsageError("the memory of compiled code is the compiler's affair: plan with loop.compile=none")
-    with rehearsal(config.length) as live:
-        built = Model(model)
+    objective = objective_of(config)
+    shape = Model(model, device="meta")
+    objective.fits(shape)
+    batch = example(config, model.vocab, objective, packed=packs(config, shape))
+    with rehearsal(config.length, batch.num_targets) as live:
+        built = Rehearsed(model)
         weights = live.now
-        optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, built)
-        state = TrainState(built, optimizer, Nothing(config.batch, config.length), 2, rng=Streams(0))
-        with computing(config.loop, state):
-            for _ in range(2):
-                rehearse(state, objective or NextToken(NextToken.Config()), config)
-    return Need(weights, live.now - weights, live.peak)
+        average = None if config.ema is None else EMA(config.ema, built)
+        kept = live.now - weights
+        state = take(built, config, objective, batch, average)
+        moments = live.now - weights - kept
+    assert state.model is built  # alive until all was counted
+    return Need(weights, moments, kept, live.peak)
 
 
-def rehearse(state: TrainState, objective: Objective, config: TrainingConfig) -> None:
-    """Take a step without asking what came out of it."""
+def take(
+    model: Model, config: TrainingConfig, objective: TokenMean, batch: Batch, average: EMA | None = None
+) -> TrainState:
+    """Take two steps without asking what came out of them, and return what stays between steps.
+
+    The second is the dearer one: only then the optimiser's moments exist while gradients are made.
+    """
+    optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, model)
+    state = TrainState(model, optimizer, Copies(batch), 2, rng=Streams(0))
+    with computing(config.loop, state):
+        for _ in range(2):
+            rehearse(state, objective, config)
+            if average is not None:
+                average.after_step(state, {})
+    return state
+
+
+def rehearse(state: TrainState, objective: TokenMean, config: TrainingConfig) -> None:
+    """Take a step."""
     batches = [state.source.next_batch() for _ in range(config.loop.accumulate)]
     for batch in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=config.loop.compute in SHORT):

@@ -13,9 +13,11 @@ from hanok.align.synthetic.method import METHODS
 from hanok.align.synthetic.method.base import instruction_of, instruction_row, with_input
 from hanok.core.config import PartConfig
 
-TASK = re.compile(r"^\s*(?:Task\s*)?\d+\s*[.:)]\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
-INSTANCE = re.compile(r"Input:\s*(.*?)\s*Output:\s*(.*)", re.DOTALL | re.IGNORECASE)
-LABELLED = re.compile(r"Class label:\s*(.*?)\s*Input:\s*(.*)", re.DOTALL | re.IGNORECASE)
+# White space is stripped by the code below, and a beginning is looked for once: a pattern that tried both again and
+# again would take minutes over a long reply of blanks or of beginnings.
+TASK = re.compile(r"^[ \t]*(?:Task[ \t]*)?\d+[ \t]*[.:)]\s*(\S.*)$", re.MULTILINE | re.IGNORECASE)
+INSTANCE = re.compile(r"\A(?>.*?Input:)(.*?)Output:(.*)", re.DOTALL | re.IGNORECASE)
+LABELLED = re.compile(r"\A(?>.*?Class label:)(.*?)Input:(.*)", re.DOTALL | re.IGNORECASE)
 NOTHING = {"", "none", "n/a", "no input", "<noinput>", "없음"}
 # The paper's own list: tasks that a language model cannot do.
 BEYOND = re.compile(r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go to|video|audio|music|flowchart|diagram)\b")
@@ -110,7 +112,7 @@ def tasks_of(reply: Reply, before: int, most: int) -> list[str]:
         text = f"Task {before + 1}: {text.lstrip()}"  # a model that goes on where the list ended
     if not reply.finished:
         text = text.rpartition("\n")[0]
-    return list(dict.fromkeys(found.group(1) for found in TASK.finditer(text)))[:most]
+    return list(dict.fromkeys(found.group(1).strip() for found in TASK.finditer(text)))[:most]
 
 
 def fault_of(task: str) -> str | None:
@@ -127,7 +129,7 @@ def fault_of(task: str) -> str | None:
 
 def instance(task: str, label_first: bool, reply: Reply, parents: tuple[str, ...]) -> Draft:
     """Return the draft of a reply in the form that was asked for."""
-    found = (LABELLED if label_first else INSTANCE).search(reply.text)
+    found = (LABELLED if label_first else INSTANCE).match(reply.text)
     first, second = (found.group(1).strip(), found.group(2).strip()) if found else ("", "")
     given, output = (second, first) if label_first else (first, second)
     if given.lower() in NOTHING:

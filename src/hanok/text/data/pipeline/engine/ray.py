@@ -26,6 +26,8 @@ class Ray:
         """Do the units on `workers` actors, each of which sets up the job once."""
         if not units:
             return
+        # What Ray will do by default: leave alone which accelerators are seen where none is asked for, as here.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray, data = require("ray", extra="ray"), require("ray.data", extra="ray")
         if not ray.is_initialized():
             here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": self.workers, "_node_ip_address": "127.0.0.1"}

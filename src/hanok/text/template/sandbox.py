@@ -1,8 +1,9 @@
-"""Other people's chat templates, rendered as transformers does, in a sandbox with bounds on what they may produce."""
+"""What a foreign template may do: Jinja as transformers gives it, in a sandbox with bounds on what it may produce."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,8 +17,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hanok.core.errors import UsageError
 
-MAX_OUTPUT = 4 * 1024 * 1024  # characters of a rendered conversation
+MAX_REPEAT = 4 * 1024 * 1024  # characters or items that one repetition may make
 MAX_STEPS = 100_000  # numbers that all ranges of one template may count through
+MAX_REASON = 500  # characters of an error's own words
+ADDRESS = re.compile(r" at (0x[0-9a-f]{4,16})", re.IGNORECASE)  # how Python writes an object that has no text
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -31,7 +34,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("a power this large is not allowed in a chat template")
         if operator == "*":
             for value, times in ((left, right), (right, left)):
-                if isinstance(value, (str, list, tuple)) and isinstance(times, int) and len(value) * times > MAX_OUTPUT:
+                if isinstance(value, (str, list, tuple)) and isinstance(times, int) and len(value) * times > MAX_REPEAT:
                     raise SecurityError("a repetition this long is not allowed in a chat template")
         if operator == "%" and isinstance(left, str):
             raise SecurityError("formatting with % is not allowed in a chat template")
@@ -58,27 +61,36 @@ def compile_template(source: str) -> jinja2.Template:
     try:
         return environment.from_string(source)
     except jinja2.TemplateError as error:
-        raise UsageError(f"the chat template is not valid Jinja: {error}") from None
-    except (RecursionError, MemoryError, SyntaxError, ValueError):  # what Python's own compiler makes of deep nesting
+        raise UsageError(f"the chat template is not valid Jinja: {_reason(error)}") from None
+    except (RecursionError, SyntaxError, ValueError):  # what Python's own compiler makes of deep nesting
         raise UsageError("the chat template is nested too deeply to be read") from None
 
 
-def render_template(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-    """Render within the bounds; what the template refuses is a `UsageError` with its own words."""
+def render_template(template: jinja2.Template, variables: Mapping[str, Any], *, most: int, known: str) -> str:
+    """Return at most `most` characters; what the template refuses is a `UsageError` with its own words.
+
+    `known` is all that the template was given: an object's address that does not stand there is not let out.
+    """
     blocks, size = [], 0
     try:
         for block in template.generate(**variables, range=_Range()):
             size += len(block)
-            if size > MAX_OUTPUT:
-                raise SecurityError(f"it produces more than {MAX_OUTPUT} characters")
+            if size > most:
+                raise SecurityError(f"it produces more than {most} characters")
             blocks.append(block)
+        text = "".join(blocks)
+        if any(address not in known for address in ADDRESS.findall(text)):
+            raise SecurityError("it writes the address of an object in memory")
+        return text
     except SecurityError as error:
-        raise UsageError(f"the chat template was stopped: {error}") from None
+        raise UsageError(f"the chat template was stopped: {_reason(error)}") from None
     except jinja2.TemplateError as error:
-        raise UsageError(f"the chat template refuses these messages: {error}") from None
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise UsageError(f"the chat template fails on these messages: {type(error).__name__}: {error}") from None
-    return "".join(blocks)
+        raise UsageError(f"the chat template refuses these messages: {_reason(error)}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the template's own code does wrong
+        words = f"{type(error).__name__}: {_reason(error)}"
+        raise UsageError(f"the chat template fails on these messages: {words}") from None
 
 
 class _Range:
@@ -93,6 +105,11 @@ class _Range:
         if self._left < 0:
             raise SecurityError(f"its ranges count through more than {MAX_STEPS} numbers")
         return numbers
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's words, short and without addresses: they go to whoever sent the messages."""
+    return ADDRESS.sub("", str(error)[:MAX_REASON])
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:

@@ -1,0 +1,91 @@
+"""Decode steps that repeat: the forward of a number of tokens is recorded once and then replayed by one call.
+
+Only forwards made of kernels alone can be recorded (attention models with dense feed-forward networks in float32, in
+`fast` numerics); every other goes on as ever. A recording holds addresses. It is made anew when the pool's memory has
+moved, and dropped when any module, parameter or hook of the model is no longer the one that it saw, or lies elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hanok.engine.paged import Paged
+from hanok.model.model import Model
+from hanok.ops import native
+from hanok.ops.native.tape import NotRecordableError, Tape
+from hanok.ops.numerics import current
+
+AFTER = 3  # steps of one size in a row that are worth a recording
+KEPT = 4  # recordings held at once
+TOKENS = 8  # of a step, beyond which calls cost little beside their work, and a recording much memory
+
+
+class Recorder:
+    """The forwards of one engine, as `model.hidden` gives them."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._tapes: OrderedDict[tuple[Any, ...], tuple[Tape, Paged, Tensor]] = OrderedDict()
+        self._parts: list[tuple[dict[str, Any], str, Any]] = []
+        self._lie: list[tuple[Tensor, int]] = []
+        self._hooks: list[dict[Any, Any]] = []
+        self._last, self._times, self._never = 0, 0, False
+
+    def hidden(self, model: Model, tokens: Tensor, ctx: Paged) -> Tensor:
+        """Return the last hidden states (1,T,dim) of tokens (1,T), by a recording where there is one."""
+        if model is not self._model:
+            self._model, self._never = model, False
+            self._tapes.clear()
+        count = tokens.shape[1]
+        self._times = self._times + 1 if count == self._last else 1
+        self._last = count
+        library = native.kernels()
+        if self._never or library is None or count > TOKENS or self._times < AFTER or current() != "fast":
+            return self._model.hidden(tokens, ctx)
+        key = (count, ctx.place, torch.get_num_threads(), id(library))
+        if key in self._tapes and self._same():
+            self._tapes.move_to_end(key)
+            tape, seen, into = self._tapes[key]
+            seen.follow(ctx)
+            into.copy_(tokens)
+            found = tape.replay()
+            if found is not None:
+                return found.clone()
+        return self._record(key, Tape(library), tokens, ctx)
+
+    def _record(self, key: tuple[Any, ...], tape: Tape, tokens: Tensor, ctx: Paged) -> Tensor:
+        if not self._same():
+            self._tapes.clear()
+        self._look()
+        into = tokens.clone()
+        try:
+            found = tape.record(lambda: self._model.hidden(into, ctx))
+        except NotRecordableError:
+            self._never = True
+            self._tapes.clear()
+            return self._model.hidden(tokens, ctx)
+        self._tapes[key] = (tape, ctx, into)
+        while len(self._tapes) > KEPT:
+            self._tapes.popitem(last=False)
+        return found.clone()
+
+    def _look(self) -> None:
+        """Remember every part of the model, to see when it is another."""
+        self._parts, self._hooks, self._lie = [], [], []
+        for module in self._model.modules():
+            state = vars(module)
+            for kind in ("_modules", "_parameters", "_buffers"):
+                self._parts += [(state[kind], name, part) for name, part in state[kind].items()]
+            tensors = [*state["_parameters"].values(), *state["_buffers"].values()]
+            self._lie += [(tensor, tensor.data_ptr()) for tensor in tensors if tensor is not None]
+            self._hooks += [state["_forward_hooks"], state["_forward_pre_hooks"]]
+
+    def _same(self) -> bool:
+        """Say whether every part is the one that was seen, and its numbers lie where they lay."""
+        if any(self._hooks) or any(owner.get(name) is not part for owner, name, part in self._parts):
+            return False
+        return all(tensor.data_ptr() == at for tensor, at in self._lie)

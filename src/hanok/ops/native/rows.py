@@ -1,0 +1,73 @@
+"""What a layer does to a few rows between its products, one call each; float32 on the CPU, no gradient."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hanok.ops.native import kernels
+from hanok.ops.native.product import PLAIN
+
+MOST = 1 << 16  # numbers up to which one thread and one call beat several threads and several
+
+
+def rows_ready(x: Tensor, other: Tensor | None = None) -> Any:
+    """Return the library if it is there and takes tensors like these, else None."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() > MOST or type(x) not in PLAIN:
+        return None
+    if other is not None and other.dtype != torch.float32:
+        return None
+    return None if torch.compiler.is_compiling() else kernels()
+
+
+def native_rms_norm(library: Any, x: Tensor, weight: Tensor | None, eps: float, offset: float) -> Tensor:
+    """Return `ops.norm.rms_norm`, to rounding."""
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    dim = x.shape[-1]
+    gain = None if weight is None else weight.contiguous().data_ptr()
+    library.hanok_rms_norm(x.data_ptr(), gain, offset, eps, x.numel() // dim, dim, out.data_ptr())
+    return out
+
+
+def native_rotate(
+    library: Any,
+    heads: tuple[Tensor, Tensor],
+    table: tuple[Tensor, Tensor],
+    positions: Tensor,
+    layout: Literal["half", "interleaved"],
+) -> tuple[Tensor, Tensor] | None:
+    """Return q (1,T,H,D) and k (1,T,G,D) as `ops.rope.rotate` turns them, bit for bit.
+
+    `table` holds cosines and sines (positions, pairs); None if a position of (1,T) lies beyond it.
+    """
+    q, k = (x.contiguous() for x in heads)
+    cos, sin = table
+    turned = torch.empty_like(q), torch.empty_like(k)
+    beyond = library.hanok_rotate(
+        q.data_ptr(),
+        k.data_ptr(),
+        cos.data_ptr(),
+        sin.data_ptr(),
+        cos.shape[0],
+        positions.contiguous().data_ptr(),
+        positions.shape[1],
+        q.shape[2],
+        k.shape[2],
+        q.shape[3],
+        cos.shape[1],
+        layout == "interleaved",
+        turned[0].data_ptr(),
+        turned[1].data_ptr(),
+    )
+    return None if beyond else turned
+
+
+def native_swish_gate(library: Any, gate: Tensor, up: Tensor) -> Tensor:
+    """Return silu(gate) * up, to rounding."""
+    gate, up = gate.contiguous(), up.contiguous()
+    out = torch.empty_like(gate)
+    library.hanok_swish_gate(gate.data_ptr(), up.data_ptr(), gate.numel(), out.data_ptr())
+    return out

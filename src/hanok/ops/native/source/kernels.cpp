@@ -1,0 +1,94 @@
+// The functions that Python calls; everything is one translation unit and compiles in seconds.
+#include "attention.h"
+#include "rows.h"
+
+extern "C" {
+
+// Bumped with every change of a signature; the caller asks for the one that it was written for.
+int hanok_version() { return 1; }
+
+const char* hanok_vectors() {
+#if defined(HANOK_VNNI)
+    return "avx512-vnni";
+#elif defined(HANOK_AVX512)
+    return "avx512";
+#elif defined(HANOK_AVX2)
+    return "avx2";
+#else
+    return "portable";
+#endif
+}
+
+// y = x W^T + b for x (rows, inputs) and y (rows, outputs); see struct Weight.
+void hanok_product(const void* data, const void* scale, const void* bias, int64_t outputs, int64_t inputs, int kind,
+                   int brief, const void* x, int64_t rows, void* out, int threads) {
+    product({data, scale, bias, outputs, inputs, kind, brief}, x, rows, out, threads);
+}
+
+void hanok_attend(const Step* step, const Attention* attention, int threads) {
+    if (attention->brief) attend<bf16>(*step, *attention, threads);
+    else attend<float>(*step, *attention, threads);
+}
+
+void hanok_rms_norm(const float* x, const float* gain, float offset, float eps, int64_t rows, int64_t dim, float* out) {
+    for (int64_t r = 0; r < rows; r++) rms_row(x + r * dim, gain, offset, eps, dim, out + r * dim);
+}
+
+// Turn q (tokens, heads, dim) and k (tokens, key_heads, dim) by the angles of their positions, rows of a table of
+// cosines behind one of sines. Nothing is done and one more than the largest position returned if that is not in it.
+int64_t hanok_rotate(const float* q, const float* k, const float* cos, const float* sin, int64_t length,
+                     const int64_t* positions, int64_t tokens, int64_t heads, int64_t key_heads, int64_t dim,
+                     int64_t pairs, int woven, float* q_out, float* k_out) {
+    int64_t need = 0;
+    for (int64_t t = 0; t < tokens; t++) need = std::max(need, positions[t] + 1);
+    if (need > length) return need;
+    for (int64_t t = 0; t < tokens; t++) {
+        const float *c = cos + positions[t] * pairs, *s = sin + positions[t] * pairs;
+        for (int64_t h = t * heads; h < (t + 1) * heads; h++) rotate_head(q + h * dim, c, s, pairs, dim, woven, q_out + h * dim);
+        for (int64_t h = t * key_heads; h < (t + 1) * key_heads; h++)
+            rotate_head(k + h * dim, c, s, pairs, dim, woven, k_out + h * dim);
+    }
+    return 0;
+}
+
+void hanok_swish_gate(const float* gate, const float* up, int64_t count, float* out) { swish_gate(gate, up, count, out); }
+
+void hanok_add(const float* a, const float* b, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; i++) out[i] = a[i] + b[i];
+}
+
+void hanok_lookup(const float* table, const int64_t* at, int64_t count, int64_t dim, float* out) {
+    for (int64_t i = 0; i < count; i++) memcpy(out + i * dim, table + at[i] * dim, size_t(dim) * 4);
+}
+
+// A call with its arguments in their order, whole numbers and addresses apart from the two fractions.
+struct Recorded {
+    int64_t call, given[16];
+    double fractions[2];
+};
+
+// Make recorded calls again, in their order. Not 0: what was recorded does not fit this step (see hanok_rotate).
+int64_t hanok_replay(const Recorded* calls, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t* g = calls[i].given;
+        const double* f = calls[i].fractions;
+        auto p = [g](int at) { return (float*)g[at]; };
+        switch (calls[i].call) {
+            case 0: hanok_product(p(0), p(1), p(2), g[3], g[4], int(g[5]), int(g[6]), p(7), g[8], p(9), int(g[10])); break;
+            case 1: hanok_attend((const Step*)g[0], (const Attention*)g[1], int(g[2])); break;
+            case 2: hanok_rms_norm(p(0), p(1), float(f[0]), float(f[1]), g[2], g[3], p(4)); break;
+            case 3:
+                if (int64_t need = hanok_rotate(p(0), p(1), p(2), p(3), g[4], (const int64_t*)g[5], g[6], g[7], g[8],
+                                                g[9], g[10], int(g[11]), p(12), p(13)))
+                    return need;
+                break;
+            case 4: hanok_swish_gate(p(0), p(1), g[2], p(3)); break;
+            case 5: hanok_add(p(0), p(1), g[2], p(3)); break;
+            case 6: hanok_lookup(p(0), (const int64_t*)g[1], g[2], g[3], p(4)); break;
+            default: return -1;
+        }
+    }
+    return 0;
+}
+
+}

@@ -1,0 +1,130 @@
+// A few threads that share the tiles of one job at a time.
+//
+// The caller works too, and takes tiles until none is left: a worker that is late, asleep or lost to a fork costs speed
+// and never the answer. Nothing is divided beforehand, so that a core that someone else uses gets less. Workers that
+// find no job spin for a moment, then sleep.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <pthread.h>
+#include <sched.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+static inline void breathe() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+class Pool {
+    typedef void (*Work)(void*, long);
+    static constexpr int MOST = 255, SPINS = 4000;  // about 50 microseconds: the next operation is mostly sooner
+
+    // The job's number and the next tile in one word: who takes a tile knows that the job it read is still that one.
+    std::atomic<uint64_t> ticket{CLOSED};
+    std::atomic<Work> work{nullptr};
+    std::atomic<void*> state{nullptr};
+    std::atomic<long> tiles{0}, done{0};
+    std::atomic<int> asleep{0};
+    std::mutex caller, door;
+    std::condition_variable bell;
+    int workers = 0;
+    static constexpr uint64_t CLOSED = 0xffffffff;
+
+    bool take(Work& what, void*& with, long& tile) {
+        for (;;) {
+            uint64_t seen = ticket.load(std::memory_order_acquire);
+            what = work.load(std::memory_order_relaxed);
+            with = state.load(std::memory_order_relaxed);
+            long count = tiles.load(std::memory_order_relaxed);
+            tile = long(seen & CLOSED);
+            if (tile >= count || (seen & CLOSED) == CLOSED) return false;
+            if (ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
+        }
+    }
+
+    bool help() {
+        Work what;
+        void* with;
+        long tile;
+        bool any = false;
+        while (take(what, with, tile)) {
+            what(with, tile);
+            done.fetch_add(1, std::memory_order_release);
+            any = true;
+        }
+        return any;
+    }
+
+    void serve() {
+        for (int idle = 0;;) {
+            if (help()) {
+                idle = 0;
+            } else if (++idle < SPINS) {
+                breathe();
+            } else {
+                std::unique_lock<std::mutex> lock(door);
+                uint64_t seen = ticket.load();
+                asleep.fetch_add(1);
+                bell.wait(lock, [&] { return ticket.load() != seen; });
+                asleep.fetch_sub(1);
+                idle = 0;
+            }
+        }
+    }
+
+  public:
+    // Run work(state, tile) for every tile; who asks for one thread, or comes while others compute, works alone.
+    // Otherwise all threads that were ever asked for may help.
+    void run(long count, int threads, Work what, void* with) {
+        std::unique_lock<std::mutex> turn(caller, std::defer_lock);
+        if (count < 2 || threads < 2 || !turn.try_lock()) {
+            for (long tile = 0; tile < count; tile++) what(with, tile);
+            return;
+        }
+        while (workers < threads - 1 && workers < MOST) {
+            std::thread([this] { serve(); }).detach();
+            workers++;
+        }
+        uint64_t number = ((ticket.load() >> 32) + 1) << 32;
+        ticket.store(number | CLOSED);
+        std::atomic_thread_fence(std::memory_order_seq_cst);  // closed before anything of it changes
+        work.store(what, std::memory_order_relaxed);
+        state.store(with, std::memory_order_relaxed);
+        tiles.store(count, std::memory_order_relaxed);
+        done.store(0, std::memory_order_relaxed);
+        ticket.store(number);
+        if (asleep.load()) {
+            { std::lock_guard<std::mutex> lock(door); }
+            bell.notify_all();
+        }
+        help();
+        for (int waited = 0; done.load(std::memory_order_acquire) < count;) {
+            if (++waited < SPINS) breathe();
+            else sched_yield();
+        }
+    }
+};
+
+// Never destroyed: its threads run until the process ends. A child of a fork has none of them and gets a new pool.
+inline Pool*& the_pool() {
+    static Pool* pool = [] {
+        pthread_atfork(nullptr, nullptr, [] { the_pool() = new Pool; });
+        return new Pool;
+    }();
+    return pool;
+}
+
+template <class F>
+static void in_tiles(long count, int threads, F&& each) {
+    auto call = [](void* with, long tile) { (*static_cast<std::remove_reference_t<F>*>(with))(tile); };
+    the_pool()->run(count, threads, call, &each);
+}

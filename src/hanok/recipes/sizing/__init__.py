@@ -1,0 +1,1 @@
+"""What serving a model will take, said before its weights are there: memory, and tokens per second."""
