@@ -86,7 +86,7 @@ def test_every_family_has_a_case() -> None:
     assert set(FOUND) == set(FAMILIES)
 
 
-@pytest.mark.parametrize(("family", "case"), first(3), ids=str)
+@pytest.mark.parametrize(("family", "case"), first(2), ids=str)
 @torch.no_grad()
 def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Path) -> None:
     theirs, tokens = theirs_of(family, case), torch.randint(0, VOCAB, (2, 60))

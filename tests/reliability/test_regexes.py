@@ -106,6 +106,7 @@ def test_no_pattern_backtracks(place: str, pattern: str, flags: int, how: str) -
     assert worst < SECONDS, f"{place}: {pattern!r} took {worst:.1f} s on {text!r}..."
 
 
+@pytest.mark.slow
 def test_control_a_pattern_that_backtracks_is_caught() -> None:
     for bad, unit in ((r"\s+$", " "), (r"x*y", "x")):
         times = []

@@ -25,7 +25,7 @@ def test_streams_are_finished_within_the_grace_and_told_beyond_it(llm: LLM, grac
     server.start()
     quiet = Neighbour(server, {"max_tokens": 100}).wait()
     streams = [Neighbour(server, {"max_tokens": 100 if grace else 500}) for _ in range(6)]
-    until(lambda: any(stream.chunks for stream in streams), "an answer begins")
+    until(lambda: all(stream.chunks for stream in streams), "all answers have begun")
     ending = threading.Thread(target=lambda: server.stop(grace=grace))
     ending.start()
     until(lambda: gate(server).draining, "it drains")

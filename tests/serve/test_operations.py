@@ -210,7 +210,7 @@ def test_a_reload_lets_running_answers_end_and_a_bad_folder_changes_nothing(llm:
 @contextmanager
 def server_link(server: Server, body: dict[str, Any]) -> Iterator[Any]:
     """Open a stream and give out what comes, status line first."""
-    headers = {"Authorization": "Bearer k"}
+    headers = {"Authorization": "Bearer k", "Connection": "close"}  # or reading to the end waits for the next request
     with open_request(server.url, "/v1/completions", body, headers=headers) as link, link.makefile("rb") as stream:
         yield stream
 

@@ -19,6 +19,8 @@ from hanok.serve.remote import Remote, delay
 
 from .conftest import ANSWERS
 
+SAID = [answer.split("</think>")[-1] for answer in ANSWERS.values()]  # thoughts come apart from what is said
+
 OK = {"choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}
 Script = Callable[[int], tuple[int, dict[str, str], bytes]]
 
@@ -65,13 +67,13 @@ def test_our_own_server_is_found_and_answers(server: Server) -> None:
     assert remote.name == f"tiny at {server.api_url}"
     asked = [{"messages": [{"role": "user", "content": text}], "max_tokens": 120, "temperature": 0} for text in ANSWERS]
     found = dict(remote.each(asked))
-    assert [found[at] for at in range(len(asked))] == [(answer, "stop") for answer in ANSWERS.values()]
+    assert [found[at] for at in range(len(asked))] == [(answer, "stop") for answer in SAID]
     assert remote.chat([{"role": "user", "content": "What is a hanok?"}], max_tokens=2, temperature=0)[1] == "length"
 
 
 def test_data_is_synthesised_by_an_endpoint(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = tmp_path / "seeds.jsonl"
-    rows = [{"prompt": text, "answer": answer} for text, answer in ANSWERS.items()]
+    rows = [{"prompt": text, "answer": answer} for text, answer in zip(ANSWERS, SAID, strict=True)]
     rows[1]["answer"] = "a tent"
     seeds.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["data", "synthesize", server.api_url, "--seeds", str(seeds), "method.kind=solve", "method.samples=1"]

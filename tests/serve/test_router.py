@@ -178,6 +178,7 @@ def test_a_killed_worker_fails_its_own_requests_and_no_others(router: Router, pa
         rest = response.read().decode()
     assert "the worker that answered this request has ended" in rest and "[DONE]" not in rest
     assert "\n\n" in rest.partition("half")[2], "the half event ends before the error begins"
+    until(lambda: all(worker.pid != pid or not worker.ready for worker in router.workers))  # its end has been noticed
     for _ in range(4):
         assert pid_of(router, {"prompt": "a"}) != pid
     until(lambda: len(router.fleet.ready) == 2 and all(worker.pid != pid for worker in router.workers))

@@ -76,6 +76,7 @@ def test_control_without_a_bound_on_memory_the_bomb_goes_off() -> None:
     assert _once(Limits(cpu=None, memory=None), bomb) == ["128000000"]
 
 
+@pytest.mark.slow
 def test_control_without_a_bound_on_computing_only_the_clock_stops_it() -> None:
     bomb = BOMBS["nested loops over a string"]
     with pytest.raises(UsageError, match=r"computing|its process ended"):

@@ -69,7 +69,10 @@ class Loads(Hook):
 
 @pytest.mark.parametrize(
     ("router", "hooks"),
-    [({"kind": "sigmoid_group", "rate": 0.01}, [Balance()]), ({"kind": "topk", "bias": "logits", "balance": 0.1}, [])],
+    [
+        ({"kind": "sigmoid_group", "rate": 0.01}, [Balance()]),
+        pytest.param({"kind": "topk", "bias": "logits", "balance": 0.1}, [], marks=pytest.mark.slow),
+    ],
     ids=["bias", "loss"],
 )
 def test_loads_become_even(router: dict[str, Any], hooks: list[Hook], counting: Any) -> None:

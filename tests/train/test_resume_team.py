@@ -40,7 +40,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("layout", "tries", "kills"),
     [
-        ({"data": 2}, 1, 2),
+        pytest.param({"data": 2}, 1, 2, marks=pytest.mark.slow),
         pytest.param({"data": 2}, 20, 3, marks=pytest.mark.slow),
         pytest.param({"shard": 2}, 20, 3, marks=pytest.mark.slow),
         pytest.param({"data": 4}, 5, 3, marks=pytest.mark.slow),

@@ -28,10 +28,13 @@ class TimedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take the data; stop waiting if the head is complete, begin to wait if a new one has begun."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._forget_head()
-        elif self._head is None and not self.transport.is_closing():
-            self._head = self.loop.call_later(HEAD, self._drop)
+        self._look_at_head()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait if the next request's head has come in part, behind the one that was answered."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._look_at_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers."""
@@ -49,6 +52,12 @@ class TimedProtocol(H11Protocol):
         """The reader has taken something."""
         self._forget_reader()
         super().resume_writing()
+
+    def _look_at_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_head()
+        elif self._head is None and not self.transport.is_closing():
+            self._head = self.loop.call_later(HEAD, self._drop)
 
     def _forget_head(self) -> None:
         if self._head is not None:

@@ -55,7 +55,7 @@ def test_float64_dense_equals_chunks_and_decode(kind: str, serve: Serve) -> None
         torch.testing.assert_close(got, model(ids[None])[0], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kind", MIXERS)
 @torch.no_grad()
 def test_exact_bits_are_equal(kind: str, dtype: torch.dtype, serve: Serve) -> None:

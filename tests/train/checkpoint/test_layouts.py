@@ -88,9 +88,7 @@ CHAINS: dict[str, tuple[str, str, list[dict[str, int]]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["two and back", *(pytest.param(name, marks=pytest.mark.slow) for name in list(CHAINS)[1:])]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in CHAINS])
 def test_layouts_hand_on_all_that_a_run_has(name: str, tmp_path: Path) -> None:
     """Weights, moments and average are the same bits after each change; losses are one process's within rounding."""
     kind, optimizer, layouts = CHAINS[name]
