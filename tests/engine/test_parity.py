@@ -45,8 +45,15 @@ def gap(llm: LLM, mode: str, *, count: int = 64, threads: int = 1) -> float:
     return worst
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("kind", ["gqa", "rglru", "hybrid"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        *((kind, torch.float32) for kind in ("gqa", "rglru")),
+        *((kind, torch.bfloat16) for kind in ("gqa", "rglru")),
+        *(pytest.param("hybrid", dtype, marks=pytest.mark.slow) for dtype in (torch.float32, torch.bfloat16)),
+    ],
+    ids=str,
+)
 def test_exact_is_exact(build: Build, kind: str, dtype: torch.dtype) -> None:
     assert gap(build(kind, dtype), "exact") == 0.0
 

@@ -38,7 +38,13 @@ def page_file(whole: Maker, tmp_path: Path) -> Path:
     return write_report(find_artifacts(whole.root), tmp_path / "out", title="시험", command=f"echo {HOSTILE}")
 
 
-@pytest.mark.parametrize(("width", "scheme", "locale"), [(1280, "light", "en-US"), (390, "dark", "ko-KR")])
+@pytest.mark.parametrize(
+    ("width", "scheme", "locale"),
+    [
+        pytest.param(1280, "light", "en-US", marks=pytest.mark.slow),
+        (390, "dark", "ko-KR"),
+    ],
+)
 def test_opens_alone(browser: Any, page_file: Path, width: int, scheme: str, locale: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, locale=locale)
     page = context.new_page()

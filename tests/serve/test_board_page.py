@@ -96,8 +96,15 @@ def until(page: Page, points: list[int]) -> None:
         page.wait_for_timeout(20)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "locale"), [(1280, "en-US"), (390, "ko-KR")])
+@pytest.mark.parametrize(
+    ("width", "locale", "scheme"),
+    [
+        (1280, "en-US", "light"),
+        (390, "ko-KR", "dark"),
+        pytest.param(1280, "en-US", "dark", marks=pytest.mark.slow),
+        pytest.param(390, "ko-KR", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_looks_right(browser: Browser, board: BoardServer, root: Path, scheme: str, width: int, locale: str) -> None:
     two_runs(root)
     options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "locale": locale}

@@ -60,8 +60,15 @@ def home(llm: LLM, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         yield running
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ("desktop", "light"),
+        ("phone", "dark"),
+        pytest.param("desktop", "dark", marks=pytest.mark.slow),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
 def test_it_loads_quietly_fits_and_answers(browser: Browser, home: Server, size: str, scheme: str) -> None:
     with visit(browser, home.url, viewport=SIZES[size], color_scheme=scheme) as seen:
         page = seen.open().page

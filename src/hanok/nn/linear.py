@@ -192,21 +192,27 @@ def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | No
     if exact and library is not None:
         library = exact_kernels()
     if library is None or not (exact or weight.dtype == torch.uint8 or x.numel() <= MANY * x.shape[-1]):
-        rows = rounded(x) if weight.dtype == torch.uint8 else x
-        return linear(rows, module.unpacked().to(x.dtype), module.bias)
+        if weight.dtype != torch.uint8:
+            return linear(x, module.unpacked().to(x.dtype), module.bias)
+        rows = rounded(x)
+        y = linear(rows, module.unpacked().to(rows.dtype)).to(x.dtype)
+        return y if module.bias is None else y + module.bias
     if not (torch.is_grad_enabled() and (x.requires_grad or module.bias is not None)):
         return product(library, x, weight, module.bias, scale, module.outputs)
-    y: Tensor = Packed.apply(x, library, (weight, scale, module.outputs), module.unpacked)
-    return y if module.bias is None else y + module.bias
+    out: Tensor = Packed.apply(x, library, (weight, scale, module.outputs), module.unpacked)
+    return out if module.bias is None else out + module.bias
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Return rows (..., K), each group of 32 numbers rounded to 255 levels around zero; the gradient passes through."""
-    wide = F.pad(x.detach().float(), (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
-    unit = wide.abs().amax(-1, keepdim=True) / 127
-    levels = (wide / unit.where(unit > 0, 1)).round() * unit
-    near = levels.flatten(-2)[..., : x.shape[-1]].to(x.dtype)
-    return near if not x.requires_grad else x + (near - x).detach()
+    """Return rows (..., K), each group of 32 numbers rounded to 255 levels around zero, in float32 at least.
+
+    The gradient passes through as if nothing had been rounded.
+    """
+    rows = x.to(torch.promote_types(x.dtype, torch.float32))
+    parts = F.pad(rows.detach(), (0, -x.shape[-1] % GROUP)).unflatten(-1, (-1, GROUP))
+    top = parts.abs().amax(-1, keepdim=True)
+    near: Tensor = ((parts * (127 / top.where(top > 0, 1))).round() * (top / 127)).flatten(-2)[..., : x.shape[-1]]
+    return near if not rows.requires_grad else rows + (near - rows.detach())
 
 
 Linear.formats = {"dense": Linear, "bf16": Bf16Linear, "int8": Int8Linear, "int4": Int4Linear}
