@@ -60,6 +60,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("life") / "run"
     out = finish(quickstart(root))
     assert "report.html" in out and "there already" not in out
+    bare = [line for line in out.splitlines() if line.startswith("✓") and not line.partition(") ")[2].strip()]
+    assert not bare, "each step says what came out"
     return root
 
 

@@ -56,6 +56,13 @@ def _trained(m: dict[str, Any]) -> str:
     return f"{m['steps']} steps · {_losses(m)}"
 
 
+def _quantize(m: dict[str, Any]) -> str:
+    return (
+        f"{m['bytes_before'] / 1e6:.1f} -> {m['bytes_after'] / 1e6:.1f} MB · {m['layers']} layers · "
+        f"error of their outputs {m['mean_output_error']:.2%}, at worst {m['worst_output_error']:.2%}"
+    )
+
+
 def _serve(m: dict[str, Any]) -> str:
     return (
         f"{m['url']} · first token {m['ttft_ms']:.0f} ms · {m['tokens_per_second']:.0f} tokens/s · "
@@ -72,5 +79,7 @@ _STEPS = {
     "dpo": _dpo,
     "grpo": _trained,
     "focus": lambda m: f"{m['prompts']} prompts: {m['tasks']}",
+    "ladder": lambda m: str(m["verdict"]),
+    "quantize": _quantize,
     "serve": _serve,
 }
