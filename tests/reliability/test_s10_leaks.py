@@ -46,8 +46,10 @@ def test_nothing_is_left_over(server: Server, count: int) -> None:
     until(lambda: holdings(server)["tasks"] <= before["tasks"], "no task is left over")
     until(lambda: holdings(server)["files"] <= before["files"], "no file is left open")
     assert holdings(server)["threads"] <= before["threads"] + 6, "but for the pool that plans requests"
-    assert server.worker is not None
-    assert not server.worker._listeners and not server.worker.engine._live
+    worker = server.worker
+    assert worker is not None
+    # One that was left before its head had been read may be admitted only now, and is let go of at once.
+    until(lambda: not worker._listeners and not worker.engine._live, "no listener and no sequence is left over")
     if count >= 10_000 and memory[0] is not None:
         half = memory[len(memory) // 2 :]
         slope = (half[-1] - half[0]) / (count / 1000 / 2) / 2**20  # type: ignore[operator]
