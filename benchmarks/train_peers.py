@@ -29,7 +29,7 @@ from hanok.train.compile import compiled
 from hanok.train.loop import LoopConfig, computing, update
 from hanok.train.objective.clm import NextToken
 from hanok.train.optim.adamw import AdamW, AdamWConfig
-from hanok.train.plan.trial import Drawn
+from hanok.train.plan.example import Copies, next_tokens
 from hanok.train.state import TrainState
 
 
@@ -68,7 +68,11 @@ def ours(shape: Shape, precision: str, compile: bool) -> Step:
     model = hanok.Model(hanok.ModelConfig(**sizes, layers={"block": layer}))  # type: ignore[arg-type]
     config = LoopConfig(compute=precision)  # type: ignore[arg-type]
     state = TrainState(
-        model, AdamW(AdamWConfig(lr=1e-4), model), Drawn(shape.vocab, shape.batch, shape.length), 1, rng=Streams(0)
+        model,
+        AdamW(AdamWConfig(lr=1e-4), model),
+        Copies(next_tokens(shape.vocab, shape.batch, shape.length)),
+        1,
+        rng=Streams(0),
     )
     state.forward = compiled(model) if compile else None
     objective = NextToken(NextToken.Config())

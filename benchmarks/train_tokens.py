@@ -12,7 +12,7 @@ from hanok.core.rng import Streams
 from hanok.train.loop import LoopConfig, computing, update
 from hanok.train.objective.clm import NextToken
 from hanok.train.optim.adamw import AdamW, AdamWConfig
-from hanok.train.plan.trial import Drawn
+from hanok.train.plan.example import Copies, next_tokens
 from hanok.train.state import TrainState
 
 SHAPES = {"1 M, length 128": (SMALL, 128), "11 M, length 256": (MEDIUM, 256)}
@@ -20,7 +20,7 @@ BATCH = 8
 Compute = Literal["float32", "bfloat16"]
 
 
-def our_step(model: Any, source: Drawn, compute: Compute) -> Callable[[], object]:
+def our_step(model: Any, source: Copies, compute: Compute) -> Callable[[], object]:
     """Return a step of hanok's loop: forward, backward, clip, AdamW."""
     config = LoopConfig(compute=compute)
     state = TrainState(model, AdamW(AdamWConfig(lr=1e-4), model), source, 1, rng=Streams(0))
@@ -55,7 +55,7 @@ def main() -> None:
     for name, (shape, length) in SHAPES.items():
         for compute in computes:
             llm, theirs = twins(**shape)
-            source = Drawn(shape["vocab_size"], BATCH, length)
+            source = Copies(next_tokens(shape["vocab_size"], BATCH, length))
             steps = our_step(llm.model, source, compute), their_step(theirs.train(), source.batch.tokens, compute)
             times = interleave(*steps, options.rounds)
             report(f"train {name}, {compute}", BATCH * length, times, as_json=options.json)

@@ -49,12 +49,13 @@ class Place:
 
     def make(self) -> Engine:
         """Return the engine."""
+        from hanok.core.device import cpu_count
         from hanok.core.errors import UsageError
-        from hanok.text.data.pipeline.engine import ENGINES, cores
+        from hanok.text.data.pipeline.engine import ENGINES
 
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers must be at least 1, not {self.workers}")
-        return ENGINES[self.engine](self.workers or cores())
+        return ENGINES[self.engine](self.workers or cpu_count())
 
 
 def clean(

@@ -23,12 +23,12 @@ from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 from hanok.ops.numerics import numerics
 from hanok.recipes.doctor import examine
-from hanok.text.batch import Batch
 from hanok.train.config import TrainingConfig
 from hanok.train.loop import computing, update
 from hanok.train.objective.clm import NextToken
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.muon import MuonConfig
+from hanok.train.plan.example import Copies, next_tokens
 from hanok.train.state import TrainState
 
 BATCH, LENGTH, VOCAB = 8, 128, 1024
@@ -117,7 +117,9 @@ def training_step_seconds(depth: int, seconds: float = 3.0) -> float:
     model = _model(depth)
     config = TrainingConfig(steps=1, optimizer=MuonConfig())
     optimizer = OPTIMIZERS["muon"](MuonConfig(), model)
-    state = TrainState(model, optimizer, _Repeated(), 1, rng=Streams(0), fingerprint=config.digest())
+    state = TrainState(
+        model, optimizer, Copies(next_tokens(VOCAB, BATCH, LENGTH)), 1, rng=Streams(0), fingerprint=config.digest()
+    )
     with computing(config.loop):
         return usual_seconds(lambda: update(state, NextToken(NextToken.Config()), config.loop, 1.0), seconds)
 
@@ -146,24 +148,6 @@ def usual_seconds(function: Callable[[], object], seconds: float) -> float:
         function()
         times.append(time.perf_counter() - started)
     return sorted(times)[len(times) // 4]
-
-
-class _Repeated:
-    """The same batch of random tokens without end."""
-
-    def __init__(self) -> None:
-        tokens = torch.randint(0, VOCAB, (BATCH, LENGTH))
-        positions = torch.arange(LENGTH).expand(BATCH, LENGTH)
-        self._batch = Batch(tokens, tokens.roll(-1, 1), torch.ones(BATCH, LENGTH), positions, None, {})
-
-    def next_batch(self) -> Batch:
-        return self._batch
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def _model(depth: int, device: str = "cpu") -> Model:

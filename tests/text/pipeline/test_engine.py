@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from hanok.core.device import cpu_count
 from hanok.core.errors import HanokError, UsageError
 from hanok.text.data.pipeline import job as jobs
-from hanok.text.data.pipeline.engine import ENGINES, cores
+from hanok.text.data.pipeline.engine import ENGINES
 from hanok.text.data.pipeline.job import Job
 
 # What a test's own worker does with a unit, as a module on its path.
@@ -81,4 +82,4 @@ def test_one_worker_is_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setitem(jobs.TASKS, "own", "own_here")
     job = Job("own", {}, str(tmp_path))
     assert list(ENGINES["local"](1).run(job, [4, 7])) == [4, 7] and list(ENGINES["local"](8).run(job, [2])) == [2]
-    assert seen == [os.getpid()] * 3 and json.loads(json.dumps(job.to_dict())) == job.to_dict() and cores() >= 1
+    assert seen == [os.getpid()] * 3 and json.loads(json.dumps(job.to_dict())) == job.to_dict() and cpu_count() >= 1

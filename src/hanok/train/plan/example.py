@@ -33,18 +33,22 @@ def objective_of(config: TrainingConfig) -> TokenMean:
     return made
 
 
+def next_tokens(vocab: int, batch: int, length: int) -> Batch:
+    """Return a batch (B, T) of random tokens whose targets are the ones that follow, the same in each call."""
+    rows = torch.randint(0, vocab, (batch, length + 1), generator=torch.Generator().manual_seed(0))
+    positions = torch.arange(length).expand(batch, length).contiguous()
+    return Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), torch.ones(batch, length), positions)
+
+
 def example(config: TrainingConfig, vocab: int, objective: TokenMean, *, packed: bool = False) -> Batch:
     """Return a micro-batch (B, T) of random tokens as the objective has it: hidden, cut or with a prefix, in columns.
 
     Which tokens there are changes no shape, so that a stand-in serves as the tokenizer. `packed` rows number their
     documents, here one each.
     """
-    draw = torch.Generator().manual_seed(0)
-    shape = (config.batch, config.length)
-    rows = torch.randint(0, min(vocab, SMALLEST), (shape[0], shape[1] + 1), generator=draw)
-    positions = torch.arange(shape[1]).expand(shape).contiguous()
-    segments = torch.zeros(shape, dtype=torch.int64) if packed else None
-    batch = Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), torch.ones(shape), positions, segments)
+    batch = next_tokens(min(vocab, SMALLEST), config.batch, config.length)
+    if packed:
+        batch = replace(batch, segments=torch.zeros_like(batch.tokens))
     _, change = objective.reads(Tokenizer.train(["a text"], vocab_size=SMALLEST))
     if change is None:
         return batch
