@@ -32,6 +32,11 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
         body = parse(kind, raw) if len(raw) <= INLINE else await asyncio.to_thread(parse, kind, raw)
     except pydantic.ValidationError as error:
         raise ApiError.validation(error) from None
+    return supported(body)
+
+
+def supported(body: Body) -> Body:
+    """Return a body, or refuse it for a field that asks for what this server cannot do."""
     refused = body.unsupported()
     if refused is not None:
         raise ApiError(400, f"{refused} is not supported by this server", param=refused, code="unsupported_parameter")

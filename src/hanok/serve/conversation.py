@@ -5,9 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
 
 from hanok.engine.request import Event, Output
 from hanok.engine.request import Request as EngineRequest
+from hanok.serve.body import supported
+from hanok.serve.errors import ApiError
 from hanok.serve.flow import Events
 from hanok.serve.schema.chat import ChatRequest
 from hanok.serve.served import Served
@@ -102,6 +107,14 @@ class Conversation:
             self._called[index] += 1
             return self._called[index] == 1 or self.body.parallel_tool_calls is not False
         return True
+
+
+def chat_request(said: dict[str, Any]) -> ChatRequest:
+    """Return another API's request as one of the chat endpoint, on whose path everything goes on."""
+    try:
+        return supported(ChatRequest.model_validate(said))
+    except pydantic.ValidationError as error:
+        raise ApiError.validation(error) from None
 
 
 def call_id() -> str:

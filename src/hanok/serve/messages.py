@@ -8,16 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
-import pydantic
 from fastapi import APIRouter, Request, Response
 
 from hanok.engine.request import Output
 from hanok.serve.body import json_body
-from hanok.serve.conversation import Conversation, Reply, call_id
+from hanok.serve.conversation import Conversation, Reply, call_id, chat_request
 from hanok.serve.dialect import event
-from hanok.serve.errors import ApiError
 from hanok.serve.flow import Events, Plan, admit, receive, respond, tenant
-from hanok.serve.schema.chat import ChatRequest
 from hanok.serve.schema.messages import CountRequest, MessagesRequest
 from hanok.serve.served import Served
 from hanok.text.chat.reply import Part
@@ -41,23 +38,15 @@ async def count_tokens(request: Request) -> Response:
     """Count the tokens that a conversation would take."""
     body, gateway = await receive(request, CountRequest)
     with admit(request, gateway, 1) as flight:
-        chat = chat_body(body)
+        chat = chat_request(body.chat())
         resume = bool(chat.continue_final_message)
         tokens = await asyncio.to_thread(flight.served.render, chat.messages, chat.offered, resume=resume)
     return Response(json.dumps({"input_tokens": len(tokens)}), media_type="application/json")
 
 
-def chat_body(body: CountRequest) -> ChatRequest:
-    """Return a body as one of the chat endpoint, on whose path everything goes on."""
-    try:
-        return ChatRequest.model_validate(body.chat())
-    except pydantic.ValidationError as error:
-        raise ApiError.validation(error) from None
-
-
 def plan(served: Served, body: MessagesRequest, whose: str) -> Plan:
     """Return the engine's request of a body and who writes the answer."""
-    talk = Conversation(served, chat_body(body), limit_name="max_tokens", tenant=whose)
+    talk = Conversation(served, chat_request(body.chat()), limit_name="max_tokens", tenant=whose)
     return Plan(talk.requests, MessagesAnswer(talk, body))
 
 

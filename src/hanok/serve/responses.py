@@ -13,11 +13,9 @@ from fastapi import APIRouter, Request, Response
 
 from hanok.engine.request import Event
 from hanok.serve.body import json_body
-from hanok.serve.conversation import Conversation, call_id
+from hanok.serve.conversation import Conversation, call_id, chat_request
 from hanok.serve.dialect import event
-from hanok.serve.errors import ApiError
 from hanok.serve.flow import Events, Plan, receive, respond, tenant
-from hanok.serve.schema.chat import ChatRequest
 from hanok.serve.schema.responses import ResponsesRequest
 from hanok.serve.served import Served
 from hanok.text.chat.reply import Part
@@ -37,14 +35,7 @@ async def responses(request: Request) -> Response:
 
 def plan(served: Served, body: ResponsesRequest, whose: str) -> Plan:
     """Return the engine's request of a body and who writes the response."""
-    try:
-        chat = ChatRequest.model_validate(body.chat())
-    except pydantic.ValidationError as error:
-        raise ApiError.validation(error) from None
-    refused = chat.unsupported()
-    if refused is not None:
-        raise ApiError(400, f"{refused} is not supported by this server", param=refused, code="unsupported_parameter")
-    talk = Conversation(served, chat, limit_name="max_output_tokens", tenant=whose)
+    talk = Conversation(served, chat_request(body.chat()), limit_name="max_output_tokens", tenant=whose)
     return Plan(talk.requests, ResponsesAnswer(talk, body))
 
 
