@@ -5,6 +5,8 @@ V=.venv
 TORCH=${HANOK_TORCH:-torch==2.13.0}
 WANT="$(cat pyproject.toml scripts/setup.sh | cksum) $TORCH $EXTRA"
 
+unset PYTHONDONTWRITEBYTECODE  # what is started many times is compiled once
+
 die() { echo "setup: $*" >&2; exit 1; }
 
 find_python() {

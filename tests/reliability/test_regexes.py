@@ -25,7 +25,10 @@ def shipped() -> Iterator[tuple[str, str, int, str]]:
     `how` is what it is used for: "fullmatch" or "match" looks at one place of a text, "search" at all of them.
     """
     texts = {file: file.read_text() for file in sorted(SOURCE.rglob("*.py"))}
+    uses = "\n".join(re.findall(r"\w+\.(?:" + "|".join(sorted(CALLS)) + r")\(", "\n".join(texts.values())))
     for file, text in texts.items():
+        if "import re\n" not in text:
+            continue
         tree = ast.parse(text)
         names = {
             id(node.value): node.targets[0].id
@@ -40,9 +43,7 @@ def shipped() -> Iterator[tuple[str, str, int, str]]:
                 if isinstance(pattern, ast.Constant) and isinstance(pattern.value, str):
                     if node.func.attr == "compile":
                         name = names.get(id(node), "")
-                        how = {
-                            found for one in texts.values() for found in re.findall(rf"\b{name}\.(\w+)\(", one)
-                        } & CALLS
+                        how = set(re.findall(rf"\b{name}\.(\w+)\(", uses))
                     place = f"{file.relative_to(SOURCE)}:{node.lineno}"
                     yield (
                         place,

@@ -71,11 +71,12 @@ def make_plan(config: PlanConfig, inputs: dict[str, Path], out: Path, log: Log) 
     seconds = max(4.0, 60 * config.minutes - FIXED)
     depth = config.depth or 4
     log.progress(f"calibrating at depth {depth}")
-    step = training_step_seconds(depth)
+    measure = min(3.0, 0.01 * 60 * config.minutes)
+    step = training_step_seconds(depth, measure)
     if config.depth is None:
         depth = choose_depth(depth, step, seconds * SHARES["pretrain"])
-        step = training_step_seconds(depth) if depth != 4 else step
-    rl_step = rl_step_seconds(depth)
+        step = training_step_seconds(depth, measure) if depth != 4 else step
+    rl_step = rl_step_seconds(depth, measure)
     plan = Plan(
         depth=depth,
         pretrain_steps=_steps(seconds * SHARES["pretrain"], step),
@@ -112,7 +113,7 @@ def parameters(depth: int) -> int:
     return sum(p.numel() for p in _model(depth, device="meta").parameters())
 
 
-def training_step_seconds(depth: int, seconds: float = 3.0) -> float:
+def training_step_seconds(depth: int, seconds: float) -> float:
     """Return the usual time of a training step of the quickstart's shape."""
     model = _model(depth)
     config = TrainingConfig(steps=1, optimizer=MuonConfig())
@@ -124,7 +125,7 @@ def training_step_seconds(depth: int, seconds: float = 3.0) -> float:
         return usual_seconds(lambda: update(state, NextToken(NextToken.Config()), config.loop, 1.0), seconds)
 
 
-def rl_step_seconds(depth: int, seconds: float = 3.0) -> float:
+def rl_step_seconds(depth: int, seconds: float) -> float:
     """Return the usual time of sampling and learning from one round of completions in exact numerics."""
     model = _model(depth)
     requests = [Request([5] * 20, ANSWER, temperature=1.0, seed=i, ignore_eos=True) for i in range(PROMPTS * GROUP)]
