@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "hanok"
@@ -30,9 +31,14 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (name.name for name in node.names)
 
 
+@cache
+def parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def violations(room: str, text: str) -> list[str]:
     found = []
-    for module in imports(ast.parse(text)):
+    for module in imports(parsed(text)):
         parts = module.split(".")
         if parts[0] != "hanok" or len(parts) < 2 or parts[1] not in FLOOR or parts[1] == room:
             continue
@@ -61,5 +67,5 @@ def test_the_check_sees_hidden_and_sideways_imports() -> None:
 
 def test_no_relative_imports() -> None:
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from hanok.core.errors import UsageError
 from hanok.model.atlas import entries, published
-from hanok.model.size import count
+from hanok.model.size import Size, count
 
 FILE = Path(__file__).parents[3] / "shared" / "data" / "atlas.yaml"
 KNOWN: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())["models"] if FILE.is_file() else {}
@@ -21,11 +22,17 @@ LEFT_OUT |= {"switch-base", "switch-large", "switch-xxl", "switch-c"}
 GIB = 1 << 30
 
 
+@cache
+def size_of(name: str) -> Size:
+    """Return an entry's counts; a hundred layers are built once for all tests."""
+    return count(published(name))
+
+
 @pytest.mark.skipif(not KNOWN, reason="the reference data is not here")
 @pytest.mark.parametrize("name", sorted(set(KNOWN) - LEFT_OUT))
 def test_counts_equal_the_published(name: str) -> None:
     want = KNOWN[name]
-    size = count(published(name))
+    size = size_of(name)
     for total in {"params_total", "params_total_default_cfg"} & set(want):
         assert size.params == want[total]
     if "params_recomputed" in want:
@@ -40,7 +47,7 @@ def test_counts_equal_the_published(name: str) -> None:
 
 def test_every_entry_builds() -> None:
     for name in entries():
-        assert count(published(name)).params > 1_000_000, name
+        assert size_of(name).params > 1_000_000, name
 
 
 @pytest.mark.parametrize(
@@ -55,17 +62,17 @@ def test_every_entry_builds() -> None:
     ],
 )
 def test_cache_at_published_lengths(name: str, length: int, gib: float) -> None:
-    size = count(published(name))
+    size = size_of(name)
     assert (size.cache_bytes(length, "bf16") - size.state_bytes) / GIB == pytest.approx(gib, rel=1e-3)
 
 
 def test_hybrids_count_as_the_reference_does() -> None:
     """80 billion parameters, of which 3 billion are active; keys and values in one layer of four alone."""
-    size = count(published("qwen3-next-80b-a3b"))
+    size = size_of("qwen3-next-80b-a3b")
     assert size.params == 79_674_391_296  # Qwen3NextForCausalLM(Qwen3NextConfig()) of transformers 5.23
     assert 3.0 < size.params_active / 1e9 < 4.0
     assert size.cache_numbers == 12 * 2 * 2 * 256
-    shared = count(published("zamba2-2.7b"))
+    shared = size_of("zamba2-2.7b")
     assert shared.params == shared.params_active and shared.flops > 3 * shared.params  # a block nine times: 3.1, not 2
     assert shared.cache_numbers == 9 * 2 * 32 * 160
 
@@ -74,7 +81,7 @@ def test_hybrids_count_as_the_reference_does() -> None:
     ("name", "each"), [("deepseek-v2", 69_120), ("deepseek-v2-lite", 31_104), ("deepseek-v3", 70_272)]
 )
 def test_latent_caches(name: str, each: int) -> None:
-    assert count(published(name)).cache_bytes_per_token("bf16") == each
+    assert size_of(name).cache_bytes_per_token("bf16") == each
 
 
 def test_unknown_names_are_explained() -> None:

@@ -24,7 +24,7 @@ def test_streams_are_finished_within_the_grace_and_told_beyond_it(llm: LLM, grac
     server = Server(llm, port=0, model_name="tiny", engine={"max_sequences": 4, "numerics": "exact"})
     server.start()
     quiet = Neighbour(server, {"max_tokens": 100}).wait()
-    streams = [Neighbour(server, {"max_tokens": 100 if grace else 500}) for _ in range(6)]
+    streams = [Neighbour(server, {"max_tokens": 100 if grace else 500}) for _ in range(6 if grace else 4)]
     until(lambda: all(stream.chunks for stream in streams), "all answers have begun")
     ending = threading.Thread(target=lambda: server.stop(grace=grace))
     ending.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -25,6 +26,7 @@ from hanok.engine.local import LLM
 from hanok.engine.worker import EngineWorker
 from hanok.serve import ServeConfig, Server, slow
 from hanok.serve.app import attach
+from hanok.serve.bind import listen
 from hanok.serve.log import Told
 from hanok.serve.spans import Spans
 
@@ -244,3 +246,24 @@ def test_spans_carry_the_conventions_names(llm: LLM) -> None:
     assert span.attributes["gen_ai.usage.output_tokens"] == 3 and span.attributes["gen_ai.request.model"] == "tiny"
     assert span.end_time is not None and span.start_time is not None and span.end_time - span.start_time == 5 * 10**8
     assert format(span.parent.trace_id, "032x") in parent
+
+
+def test_small_writes_leave_at_once() -> None:
+    """Nagle's delay would hold each small answer back until the one before is acknowledged: 40 ms on Linux."""
+
+    async def accepted() -> int:
+        delays: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            link = writer.get_extra_info("socket")
+            delays.set_result(link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listen("127.0.0.1", 0, tries=1) as listener:
+            async with await asyncio.start_server(greet, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                off = await delays
+                writer.close()
+        return off
+
+    assert asyncio.run(accepted()) == 1

@@ -24,12 +24,14 @@ def is_loopback(host: str) -> bool:
 def listen(host: str, port: int, *, tries: int) -> socket.socket:
     """Return a bound socket on the port, or on the next free one among `tries`; port 0 takes any free one."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
     except OSError as error:
         raise UsageError(f"host {host!r} is no address of this machine: {error}") from None
     last = port if port == 0 else min(65535, port + tries - 1)
     for candidate in range(port, last + 1):
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol named, asyncio turns Nagle's delay off: without, each small answer waits 40 ms for its ACK.
+        listener = socket.socket(family, kind, protocol)
         if os.name == "posix":  # elsewhere this option would share a port that is in use
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
