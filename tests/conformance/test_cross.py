@@ -132,7 +132,7 @@ def test_padding_of_the_source_is_not_seen(case: dict[str, Any], mixers: str, mo
     assert not torch.allclose(blind, alone), "without the mask padding must matter"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize(("case", "mixers"), STACKS, ids=name)
 @torch.no_grad()
 def test_exact_bits_do_not_depend_on_the_batch(case: dict[str, Any], mixers: str, dtype: torch.dtype) -> None:

@@ -79,7 +79,7 @@ def test_packed_documents_do_not_see_each_other(mixers: list[dict[str, Any]], mo
     assert not torch.allclose(model(tokens), alone), "without segments the documents must differ"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("mixers", STACKS, ids=name)
 @torch.no_grad()
 def test_exact_bits_do_not_depend_on_the_batch(mixers: list[dict[str, Any]], dtype: torch.dtype) -> None:

@@ -96,7 +96,7 @@ def test_far_beyond_training_it_is_finite_or_says_so(spec: dict[str, Any]) -> No
             at(model, tokens, reads - 19)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("spec", FLAT, ids=str)
 @torch.no_grad()
 def test_exact_bits_do_not_depend_on_chunks_or_batch(spec: dict[str, Any], dtype: torch.dtype, serve: Serve) -> None:

@@ -85,7 +85,7 @@ def test_greedy_tokens_of_many_requests(kind: str) -> None:
     assert len({tuple(output.tokens[:5]) for output in outputs}) > 1, "what is written must depend on what was read"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_logprobs_are_those_of_a_whole_forward(kind: str, dtype: torch.dtype) -> None:
     llm, given = build(kind, dtype), prompts(6)
