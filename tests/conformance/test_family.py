@@ -90,7 +90,7 @@ def test_every_family_has_a_case() -> None:
     assert set(FOUND) == set(FAMILIES)
 
 
-@pytest.mark.parametrize(("family", "case"), first(2), ids=str)
+@pytest.mark.parametrize(("family", "case"), first(1), ids=str)
 @torch.no_grad()
 def test_logits_equal_both_ways(family: str, case: dict[str, Any], tmp_path: Path) -> None:
     theirs, tokens = theirs_of(family, case), torch.randint(0, VOCAB, (2, 60))
