@@ -6,11 +6,14 @@ import base64
 import json
 import struct
 import time
+from pathlib import Path
 
 import openai
 import pytest
 import torch
+import transformers
 
+import hanok
 from hanok.engine.local import LLM
 from hanok.serve import Server
 
@@ -18,6 +21,7 @@ from .conftest import KOREAN
 from .wire import error_of, open_request, send
 
 ASK = "What is 7 + 5?"
+TEXTS = ["The quick brown fox jumps over the lazy dog.", "한옥은 나무로 짠 집입니다."]
 
 
 def test_a_response_has_items_and_usage(client: openai.OpenAI) -> None:
@@ -87,6 +91,24 @@ def test_embeddings_are_the_model_s_own(client: openai.OpenAI, llm: LLM, server:
     raw = json.loads(send(server.url, "/v1/embeddings", {"input": texts[0], "encoding_format": "base64"})[2])
     packed = base64.b64decode(raw["data"][0]["embedding"])
     assert struct.unpack("<64f", packed) == pytest.approx(wanted[0].tolist(), abs=1e-5)
+
+
+def test_an_encoder_is_served_for_its_vectors(tmp_path: Path) -> None:
+    """A BERT has vectors and no answers: the one works as the model says, the other is refused with a reason."""
+    config = transformers.BertConfig(
+        vocab_size=300, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=32
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    hanok.Tokenizer.train(TEXTS * 20, vocab_size=300).save(tmp_path)
+    wanted = hanok.load(tmp_path).embed(TEXTS)
+    with Server(tmp_path, port=0, model_name="bert") as running:
+        client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none")
+        answer = client.embeddings.create(model="bert", input=TEXTS)
+        torch.testing.assert_close(torch.tensor([entry.embedding for entry in answer.data]), wanted)
+        assert [card.id for card in client.models.list()] == ["bert"]
+        refused = send(running.url, "/v1/completions", {"prompt": "a", "max_tokens": 2})
+        assert refused[0] == 400, refused
+        assert send(running.url, "/ready")[0] == 200
 
 
 @pytest.mark.parametrize(

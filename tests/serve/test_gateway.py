@@ -139,6 +139,12 @@ def test_states() -> None:
     gateway.attach(worker, cast(Served, None), max_sequences=1)
     assert gateway.state == "ready"
     worker.idle_seconds = gate.STALLED + 1
+    assert gateway.state == "ready", "nobody knows how long a first step takes"
+    worker.slowest = 0.1
+    assert gateway.state == "stalled"
+    worker.slowest = 0.1 * gate.STALLED
+    assert gateway.state == "ready", "steps are long here"
+    worker.slowest, worker.idle_seconds = 0.0, gate.FIRST + 1
     assert gateway.state == "stalled"
     worker.idle_seconds, gateway.draining = 0.0, True
     assert gateway.state == "draining"

@@ -20,6 +20,7 @@ from hanok.serve.served import Served
 
 POLL = 1.0  # seconds between two looks at whether the engine's thread still lives
 STALLED = 30.0  # seconds without a step, with work to do, after which the engine does not count as well
+FIRST = 300.0  # seconds that the first step may take, of which nobody knows how long it should: a large model's prompt
 SUSPECT = 5.0  # seconds after which it does not count as ready, unless its steps are known to be long
 LONGER = 20.0  # times the longest step lately is as long as a step may take without suspicion
 BEHIND = 4096  # events per choice that a client may be behind its answer before the answer is given up
@@ -149,7 +150,8 @@ class Gateway:
             return "loading"
         if self.draining:
             return "draining"
-        return "stalled" if worker.idle_seconds > STALLED else "ready"
+        patience = max(STALLED, LONGER * worker.slowest) if worker.slowest else max(STALLED, FIRST)
+        return "stalled" if worker.idle_seconds > patience else "ready"
 
     @property
     def health(self) -> str:
