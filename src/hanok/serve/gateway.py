@@ -67,6 +67,33 @@ class Worker(Protocol):
         ...
 
 
+class Post:
+    """Carries events from the engine's thread into the loop: one wake-up brings all that came since the last.
+
+    A step of 32 answers would otherwise wake the loop 32 times, each at the price of a system call.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._events: list[tuple[Flight, int, Event]] = []
+        self._lock = threading.Lock()
+
+    def put(self, flight: Flight, index: int, event: Event) -> None:
+        """Leave an event for its flight, from any thread; a loop that has closed hears nothing any more."""
+        with self._lock:
+            self._events.append((flight, index, event))
+            waiting = len(self._events) > 1
+        if not waiting:
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            events, self._events = self._events, []
+        for flight, index, event in events:
+            flight.take(index, event)
+
+
 class Station:
     """One loaded model with the engine that runs it; a request stays with the one that it began on."""
 
@@ -114,6 +141,7 @@ class Gateway:
         self.draining = False
         self.failed = False
         self.scoring = asyncio.Lock()
+        self._post: Post | None = None
         self._station: Station | None = None
         self._before: list[Station] = []  # models that were replaced and may still have answers to end
         self._pace = 1.0  # seconds that one choice took, smoothed
@@ -130,6 +158,12 @@ class Gateway:
     def worker(self) -> Worker | None:
         """The engine that new requests reach, None while there is none."""
         return None if self._station is None else self._station.worker
+
+    def post_to(self, loop: asyncio.AbstractEventLoop) -> Post:
+        """Return what carries events into a loop."""
+        if self._post is None or self._post.loop is not loop:
+            self._post = Post(loop)
+        return self._post
 
     def close(self) -> None:
         """Close the engines, whatever still runs."""
@@ -242,19 +276,14 @@ class Flight:
         """Hand the requests to the engine, whose events arrive in the loop (by default the one that runs here)."""
         assert len(requests) == self._size and not self._ids
         worker = self._station.worker
-        loop = loop or asyncio.get_running_loop()
+        post = self._gateway.post_to(loop or asyncio.get_running_loop())
         for index, request in enumerate(requests):
             try:
-                self._ids[index] = worker.submit(request, partial(self._hear, loop, index))
+                self._ids[index] = worker.submit(request, partial(post.put, self, index))
             except WorkerClosed:
                 raise ApiError(503, REASONS["draining"], code="draining") from None
 
-    def _hear(self, loop: asyncio.AbstractEventLoop, index: int, event: Event) -> None:
-        """Carry an event from the engine's thread into the loop; a loop that has closed hears nothing any more."""
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._take, index, event)
-
-    def _take(self, index: int, event: Event) -> None:
+    def take(self, index: int, event: Event) -> None:
         """Queue an event; a client too far behind its answer is not waited for, so that nothing piles up."""
         if self._late or self._queue.qsize() < BEHIND * self._size or event.finish_reason is not None:
             self._queue.put_nowait((index, event))
