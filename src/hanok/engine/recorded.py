@@ -7,6 +7,7 @@ moved, and dropped when any module, parameter or hook of the model is no longer 
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from typing import Any
 
@@ -30,8 +31,11 @@ class Recorder:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._tapes: OrderedDict[tuple[Any, ...], tuple[Tape, Paged, Tensor]] = OrderedDict()
-        self._parts: list[tuple[dict[str, Any], str, Any]] = []
-        self._lie: list[tuple[Tensor, int]] = []
+        self._owners: list[dict[str, Any]] = []
+        self._names: list[str] = []
+        self._parts: list[Any] = []
+        self._tensors: list[Tensor] = []
+        self._places: list[int] = []
         self._hooks: list[dict[Any, Any]] = []
         self._last, self._times, self._never = 0, 0, False
 
@@ -75,17 +79,20 @@ class Recorder:
 
     def _look(self) -> None:
         """Remember every part of the model, to see when it is another."""
-        self._parts, self._hooks, self._lie = [], [], []
+        self._owners, self._names, self._parts, self._tensors, self._hooks = [], [], [], [], []
         for module in self._model.modules():
             state = vars(module)
             for kind in ("_modules", "_parameters", "_buffers"):
-                self._parts += [(state[kind], name, part) for name, part in state[kind].items()]
+                self._owners += [state[kind]] * len(state[kind])
+                self._names += state[kind].keys()
+                self._parts += state[kind].values()
             tensors = [*state["_parameters"].values(), *state["_buffers"].values()]
-            self._lie += [(tensor, tensor.data_ptr()) for tensor in tensors if tensor is not None]
+            self._tensors += [tensor for tensor in tensors if tensor is not None]
             self._hooks += [state["_forward_hooks"], state["_forward_pre_hooks"]]
+        self._places = list(map(Tensor.data_ptr, self._tensors))
 
     def _same(self) -> bool:
-        """Say whether every part is the one that was seen, and its numbers lie where they lay."""
-        if any(self._hooks) or any(owner.get(name) is not part for owner, name, part in self._parts):
+        """Say whether every part is the one that was seen, and its numbers lie where they lay; asked at every step."""
+        if any(map(len, self._hooks)) or list(map(Tensor.data_ptr, self._tensors)) != self._places:
             return False
-        return all(tensor.data_ptr() == at for tensor, at in self._lie)
+        return all(map(operator.is_, map(dict.get, self._owners, self._names), self._parts))

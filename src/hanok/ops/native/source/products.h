@@ -28,6 +28,7 @@ constexpr int ROWS = 6;
 constexpr int ROWS = 3;
 #endif
 constexpr int OUTPUTS = 4, BLOCK_ROWS = 48;
+constexpr int64_t AHEAD = 16384, SHORT = 3000, TILE = 65536;  // bytes
 
 // Memory that a thread keeps for its next call: fresh pages cost more than what is written to them.
 template <class T>
@@ -65,9 +66,13 @@ static inline void dot_tile(const Weight& w, const float* x, void* out, int64_t 
     vec sums[N][M];
     for (int n = 0; n < N; n++)
         for (int m = 0; m < M; m++) sums[n][m] = zero();
-    for (int64_t k = 0; k < even;) {
-        // The rows of a weight are too short for the processor to foresee N of them at once: ask for the next N.
-        for (int n = 0; n < N; n++) __builtin_prefetch(data + (N + n) * K + k);
+    // N rows at once are more than the processor foresees, so the next ones are asked for: line by line in the order in
+    // which they lie where rows are short (the next N would be too near), else the next N side by side.
+    const bool brief = K * int64_t(sizeof(T)) < SHORT;
+    const char* next = (const char*)data + (brief ? AHEAD : N * K * int64_t(sizeof(T)));
+    const int64_t apart = brief ? 64 : K * int64_t(sizeof(T)), along = brief ? 64 * N : 64;
+    for (int64_t k = 0; k < even; next += along) {
+        for (int n = 0; n < N; n++) __builtin_prefetch(next + n * apart);
         for (int64_t end = std::min<int64_t>(even, k + 64 / int64_t(sizeof(T))); k < end; k += W) {
             vec rows[M];
             for (int m = 0; m < M; m++) rows[m] = load(x + m * K + k);
@@ -309,8 +314,8 @@ static void product(const Weight& w, const void* given, int64_t rows, void* out,
         };
         in_tiles(slices, threads, round);
     }
-    // Tiles of about 16 kB of weight, so that the slower of two threads is late by little; at least four a thread.
-    int64_t step = int64_t(16384 / (bytes_per_weight(w.kind) * double(K))) / LANES * LANES;
+    // Tiles of about 64 kB of weight, so that the slower of two threads is late by little; at least four a thread.
+    int64_t step = int64_t(TILE / (bytes_per_weight(w.kind) * double(K))) / LANES * LANES;
     step = std::max<int64_t>(LANES, std::min<int64_t>(step, (w.outputs / (4 * threads) + LANES - 1) / LANES * LANES));
     int64_t columns = (w.outputs + step - 1) / step;
     auto part = [&](long tile) {
