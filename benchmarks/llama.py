@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from common import arguments
-from decode import SHAPE, bandwidth, ours, weight_bytes
+from decode import SHAPE, bandwidth, weight_bytes
 
 import hanok
 from hanok.model.packing import pack_weights
@@ -58,6 +58,7 @@ def race(llm: Any, weights: str, file: Path, options: Any) -> None:
     """Time one format in turn: decode, then prefill."""
     packed = copy.deepcopy(llm)
     pack_weights(packed.model, weights)
+    engine = hanok.Engine(packed, numerics="fast", chunk=READ, prefix_cache=False)
     tools = Path(options.llama)
     for name, read, write in ((f"decode {weights}", 0, WRITE), (f"prefill {weights}", READ, 0)):
         prompts = torch.randint(3, SHAPE["vocab_size"], (1, read or 1))
@@ -67,7 +68,7 @@ def race(llm: Any, weights: str, file: Path, options: Any) -> None:
                 if which:
                     seconds = bench(file, tools, read, write, options.threads)
                 else:
-                    seconds = own_seconds(packed, prompts, write or 1)
+                    seconds = own_seconds(engine, prompts, write or 1)
                 if number:  # the first round warms up
                     times[which].append(seconds)
         count = write or read
@@ -85,10 +86,11 @@ def race(llm: Any, weights: str, file: Path, options: Any) -> None:
         )
 
 
-def own_seconds(llm: Any, prompts: torch.Tensor, write: int) -> float:
+def own_seconds(engine: Any, prompts: torch.Tensor, write: int) -> float:
     """Return the seconds of hanok's engine for one stream, whatever it does between steps included."""
+    request = hanok.Request(prompts[0].tolist(), write, temperature=0.0, ignore_eos=True)
     started = time.perf_counter()
-    ours(llm, prompts, write)
+    engine.generate([request])
     return time.perf_counter() - started
 
 
@@ -101,7 +103,7 @@ def main() -> None:
     shape = {"100m": SHAPE, "1b": LARGE}[options.shape]
     sizes = {"vocab": "vocab_size", "dim": "hidden_size", "hidden": "intermediate_size", "depth": "num_hidden_layers"}
     sizes |= {"heads": "num_attention_heads", "kv_heads": "num_key_value_heads"}
-    dials = {ours: shape[theirs] for ours, theirs in sizes.items()}
+    dials = {dial: shape[key] for dial, key in sizes.items()}
     llm = hanok.LLM(hanok.Model(hanok.ModelConfig.preset("llama-tiny", **dials, context=1024)))
     with tempfile.TemporaryDirectory() as scratch:
         for weights in options.weights.split(","):
