@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import unicodedata
+from typing import Any
 
 import openai
 import pytest
@@ -163,6 +164,19 @@ def test_echo_scores_the_prompt(client: openai.OpenAI, llm: LLM) -> None:
         pieces = [part.choices[0] for part in (parts if stream else [parts])]
         told = [value for piece in pieces for value in (piece.logprobs.token_logprobs if piece.logprobs else [])]
         assert "".join(piece.text for piece in pieces).startswith(text) and len(told) in (len(ids) + 3, len(ids) + 4)
+
+
+def test_every_token_has_a_logprob_also_the_one_that_ends(client: openai.OpenAI, llm: LLM) -> None:
+    """As lm-eval's local-completions sums them: echo, one token more, and all but the last of the prompt's."""
+    end = min(llm.stop_ids)
+    options: dict[str, Any] = {"model": "tiny", "prompt": "reverse: k e a", "temperature": 0, "logprobs": 1}
+    for stop, bias in ((True, {str(end): 100}), (False, {str(end): -100})):
+        answer = client.completions.create(**options, max_tokens=1, echo=True, logit_bias=bias)
+        (choice,), usage = answer.choices, answer.usage
+        assert (choice.finish_reason == "stop") == stop
+        assert choice.logprobs is not None and choice.logprobs.token_logprobs is not None and usage is not None
+        assert len(choice.logprobs.token_logprobs) == usage.prompt_tokens + 1 == usage.total_tokens
+        assert len(choice.logprobs.top_logprobs or []) == len(choice.logprobs.text_offset or []) == usage.total_tokens
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:

@@ -151,9 +151,9 @@ class CompletionAnswer:
         self._generated += len(event.tokens)
         logprobs = None
         if self._body.logprobs is not None:
-            count = self._served.shown(event.tokens, event.finish_reason)
-            tops = event.top_logprobs or [[]] * count
-            logprobs = self._writers[index].piece(event.tokens[:count], (event.logprobs or [])[:count], tops[:count])
+            # The token that ends a text, too: lm-eval counts on one entry for each token of `usage`.
+            tops = event.top_logprobs or [[]] * len(event.tokens)
+            logprobs = self._writers[index].piece(event.tokens, event.logprobs or [], tops)
         return CompletionChoice(index=index, text=event.text, logprobs=logprobs, finish_reason=event.finish_reason)
 
     def _chunk(self, piece: CompletionChoice) -> str:
