@@ -33,7 +33,7 @@ from hanok.train.state import TrainState
 
 BATCH, LENGTH, VOCAB = 8, 128, 1024
 PROMPTS, GROUP, ANSWER = 16, 8, 16  # one step of RL: prompts, completions of each, and their usual length in tokens
-FIXED = 40.0  # seconds that do not stretch with the budget: data, evaluations, quantising, serving, report
+FIXED = 70.0  # seconds that do not stretch with the budget: data, evaluations, quantising, serving, report
 SHARES = {"pretrain": 0.34, "sft": 0.34, "dpo": 0.04, "grpo": 0.18, "ladder": 0.10}
 ENOUGH = 1.5  # tokens per parameter below which a shallower model learns more in the same time
 PLENTY = 6.0  # and above which a deeper one does

@@ -150,7 +150,7 @@ def _align(life: Life, plan: Plan) -> None:
 
 
 def _study(life: Life, plan: Plan) -> None:
-    samples = min(300, 40 + int(10 * plan.ladder_seconds))  # refits take time, too
+    samples = min(200, 40 + int(10 * plan.ladder_seconds))  # refits take time, too
     ladder = LadderConfig(seconds=plan.ladder_seconds, samples=samples, seed=life.config.seed)
     life.step("ladder", LADDER, ladder, tokens=life.path("data"))
     life.step("quantize", QUANTIZE, QuantizeConfig(), model=life.path("grpo"), tokens=life.path("data"))

@@ -71,7 +71,7 @@ def fit(name: str, runs: Runs, *, delta: float = DELTA, start: dict[str, float] 
     else:
         found = [np.array([start[exponent] for exponent in law.exponents])]
     # A refit from a fit is one of hundreds, whose spread is what counts.
-    polish = problem.polish if start is None else partial(problem.polish, steps=(10.0, 1.0), tolerance=1e-8)
+    polish = problem.polish if start is None else partial(problem.polish, steps=(10.0, 1.0), tolerance=1e-6)
     objective, solution = min((polish(point) for point in found), key=lambda item: item[0])
     values = problem.values(solution)
     residuals = np.log(evaluate(law, values, runs.params, runs.tokens) / runs.loss)
