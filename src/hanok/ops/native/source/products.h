@@ -28,7 +28,7 @@ constexpr int ROWS = 6;
 constexpr int ROWS = 3;
 #endif
 constexpr int OUTPUTS = 4, BLOCK_ROWS = 48;
-constexpr int64_t AHEAD = 16384, SHORT = 3000, TILE = 65536;  // bytes
+constexpr int64_t AHEAD = 16384, SHORT = 3000;  // bytes
 
 // Memory that a thread keeps for its next call: fresh pages cost more than what is written to them.
 template <class T>
@@ -314,9 +314,9 @@ static void product(const Weight& w, const void* given, int64_t rows, void* out,
         };
         in_tiles(slices, threads, round);
     }
-    // Tiles of about 64 kB of weight, so that the slower of two threads is late by little; at least four a thread.
-    int64_t step = int64_t(TILE / (bytes_per_weight(w.kind) * double(K))) / LANES * LANES;
-    step = std::max<int64_t>(LANES, std::min<int64_t>(step, (w.outputs / (4 * threads) + LANES - 1) / LANES * LANES));
+    // Four tiles a thread: the slower of two is late by little, and each reads a long piece of the weight at a stretch.
+    int64_t step = (w.outputs / (4 * threads) + LANES - 1) / LANES * LANES;
+    step = std::max<int64_t>(LANES, step);
     int64_t columns = (w.outputs + step - 1) / step;
     auto part = [&](long tile) {
         int64_t first = tile / columns * BLOCK_ROWS, end = std::min<int64_t>(rows, first + BLOCK_ROWS);
