@@ -54,7 +54,7 @@ def test_chunks_and_decode_equal_whole_sequences(case: dict[str, Any], serve: Se
         torch.testing.assert_close(got, model(ids[None])[0], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=name)
 @torch.no_grad()
 def test_exact_numerics_are_bitwise_equal(case: dict[str, Any], dtype: torch.dtype, serve: Serve) -> None:

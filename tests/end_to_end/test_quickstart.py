@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from pydoc_data import topics
 
 import pytest
 
@@ -33,13 +34,14 @@ socket.socket.connect = guarded
 """
 
 
-def quickstart(root: Path, *extra: str) -> subprocess.Popen[str]:
+def quickstart(root: Path, text: Path) -> subprocess.Popen[str]:
     guard = root.parent / "guard"
     guard.mkdir(exist_ok=True)
     (guard / "sitecustomize.py").write_text(GUARD)
     command = [sys.executable, "-m", "hanok", "quickstart", "--minutes", "0.1", "--depth", "2", "--port", "0"]
+    command += ["--data", str(text)]
     return subprocess.Popen(
-        [*command, "-o", str(root), *extra],
+        [*command, "-o", str(root)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -56,9 +58,17 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of a tenth of the usual corpus."""
+    file = tmp_path_factory.mktemp("text") / "topics.txt"
+    file.write_text("\n\n".join(topics.topics.values())[:300_000], encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("life") / "run"
-    out = finish(quickstart(root))
+    out = finish(quickstart(root, text))
     assert "report.html" in out and "there already" not in out
     bare = [line for line in out.splitlines() if line.startswith("✓") and not line.partition(") ")[2].strip()]
     assert not bare, "each step says what came out"
@@ -86,34 +96,34 @@ def test_the_figures_are_those_of_the_files(finished: Path) -> None:
     assert model.chat is not None and model.generate([{"role": "user", "content": "1 + 1 ="}], max_tokens=4).tokens
 
 
-def test_a_second_run_finds_everything(finished: Path) -> None:
+def test_a_second_run_finds_everything(finished: Path, text: Path) -> None:
     started = time.monotonic()
-    out = finish(quickstart(finished))
+    out = finish(quickstart(finished, text))
     assert out.count("there already") == len(STEPS)
     assert time.monotonic() - started < 60
 
 
-def test_damage_is_named_and_refused(finished: Path, tmp_path: Path) -> None:
+def test_damage_is_named_and_refused(finished: Path, text: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     shutil.copytree(finished, root)
     weights = find_artifacts(root)["sft"].path / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
-    process = quickstart(root)
+    process = quickstart(root, text)
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 2 and "model.safetensors has changed" in out
 
 
 @pytest.mark.slow
-def test_killed_anywhere_it_goes_on(tmp_path: Path) -> None:
+def test_killed_anywhere_it_goes_on(text: Path, tmp_path: Path) -> None:
     rng, root = random.Random(0), tmp_path / "run"
     for _ in range(8):
-        process = quickstart(root)
+        process = quickstart(root, text)
         try:
             process.wait(timeout=rng.uniform(4, 25))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    finish(quickstart(root))
+    finish(quickstart(root, text))
     assert set(find_artifacts(root)) == STEPS

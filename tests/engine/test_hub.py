@@ -213,15 +213,22 @@ def test_models_by_name_and_revision(stocked: Hub, start: Any, chatty: LLM, buil
     assert {"config.json", "model.safetensors", "model.safetensors.index.json", "chat_template.jinja"} <= fetched
     assert all(re.fullmatch(r"[\w.-]+\.(json|jinja)|model[\w.-]*\.safetensors", name) for name in fetched), fetched
 
-    asked = len(stocked.asked)  # once more, with a token, and without network
-    assert told(start(("org/private", None), ("org/plain", None), HF_TOKEN=TOKEN)) == [older, plain]
-    again = [path for method, path, _ in stocked.asked[asked:] if "/org/plain/" in path and "/resolve/" in path]
-    assert not again, "what is in the cache is not fetched again"
-    asked = len(stocked.asked)
+    asked = len(stocked.asked)  # once more, without network = len(stocked.asked)
     commit = hashlib.sha1(b"org/plain main").hexdigest()
     calls = [("org/plain", None), ("org/plain", commit), ("org/plain", "v1"), ("org/nothing", None)]
     *cached, never = told(start(*calls, HF_HUB_OFFLINE="1"))
     assert cached == [plain, plain, older] and "offline" in never["error"] and len(stocked.asked) == asked
+
+
+@pytest.mark.slow
+def test_with_a_token_and_with_a_hub_that_is_away(stocked: Hub, start: Any, chatty: LLM, build: Any) -> None:
+    plain = {"vocab": 300, "total": total_of(chatty), "chat": True}
+    private = {"vocab": 97, "total": total_of(build("gqa")), "chat": False}
+    assert told(start(("org/plain", None))) == [plain]
+    asked = len(stocked.asked)
+    assert told(start(("org/private", None), ("org/plain", None), HF_TOKEN=TOKEN)) == [private, plain]
+    again = [path for method, path, _ in stocked.asked[asked:] if "/org/plain/" in path and "/resolve/" in path]
+    assert not again, "what is in the cache is not fetched again"
     unreachable = told(start(("org/plain", None), ("org/nothing", None), HF_ENDPOINT="http://127.0.0.1:9"))
     assert unreachable[0] == plain and "cannot be reached" in unreachable[1]["error"]
 

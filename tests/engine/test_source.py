@@ -97,7 +97,9 @@ def test_exact_logprobs_are_those_of_a_whole_forward(kind: str, dtype: torch.dty
             assert llm.logprobs(whole, torch.tensor([prompt]))[0].tolist() == output.logprobs
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("additive", "fixed")])
+@pytest.mark.parametrize(
+    "kind", ["t5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("switch", "transformer"))]
+)
 def test_a_small_pool_preempts_and_changes_nothing(kind: str) -> None:
     llm, given = build(kind, torch.float32), prompts(5)
     requests = [Request(prompt, max_tokens=40, temperature=0.7, seed=at, logprobs=0) for at, prompt in enumerate(given)]

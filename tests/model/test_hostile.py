@@ -259,18 +259,18 @@ def _text_targets(path: Path) -> list[Target]:
 
 
 def test_mutated_configs_are_read_or_refused(families: dict[str, Path], watch: Any) -> None:
-    ends = _campaign(_config_targets(families), 330, watch)
-    assert ends["refused"] > 150 and ends["read"] > 50, ends
+    ends = _campaign(_config_targets(families), 170, watch)
+    assert ends["refused"] > 75 and ends["read"] > 25, ends
 
 
 def test_mutated_weights_are_read_or_refused(families: dict[str, Path], watch: Any) -> None:
-    ends = _campaign(_weight_targets(families), 198, watch)
-    assert ends["refused"] > 150 and ends["read"] > 3, ends
+    ends = _campaign(_weight_targets(families), 120, watch)
+    assert ends["refused"] > 85 and ends["read"] > 1, ends
 
 
 def test_mutated_texts_are_read_or_refused(talker: Path, watch: Any) -> None:
-    ends = _campaign(_text_targets(talker), 160, watch)
-    assert ends["refused"] > 60 and ends["read"] > 15, ends
+    ends = _campaign(_text_targets(talker), 90, watch)
+    assert ends["refused"] > 33 and ends["read"] > 7, ends
 
 
 @pytest.mark.slow

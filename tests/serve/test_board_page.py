@@ -209,6 +209,7 @@ def test_dials(browser: Browser, board: BoardServer, root: Path) -> None:
         assert page.locator(".run.off").count() == 2 and page.evaluate(SHOWN) == []
 
 
+@pytest.mark.slow
 def test_a_long_run_stays_quick(browser: Browser, board: BoardServer, root: Path) -> None:
     write(root / "long", 1, 20_000)
     with visit(browser, board.url) as seen:
