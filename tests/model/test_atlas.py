@@ -45,6 +45,7 @@ def test_counts_equal_the_published(name: str) -> None:
         assert size.cache_bytes_per_token("bf16") == want["kv_bytes_per_token"]
 
 
+@pytest.mark.slow
 def test_every_entry_builds() -> None:
     for name in entries():
         assert size_of(name).params > 1_000_000, name

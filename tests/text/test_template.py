@@ -135,6 +135,7 @@ def test_the_child_stays_warm_and_a_lost_one_is_replaced(kept: Keeper, monkeypat
     assert kept.render("a", [{}]) == ["a"] and len(started) == before + 1
 
 
+@pytest.mark.slow
 def test_one_that_is_stopped_holds_up_nobody_else() -> None:
     both = Keeper(Limits(cpu=None, wall=5.0), most=2)
     try:

@@ -42,7 +42,7 @@ def batch_of(segments: bool) -> Batch:
 @pytest.mark.parametrize(
     ("preset", "segments"),
     [
-        pytest.param(preset, packed, marks=[] if packed == (at == 0) else [pytest.mark.slow])
+        pytest.param(preset, packed, marks=[] if at and not packed else [pytest.mark.slow])
         for at, preset in enumerate(PRESETS)
         for packed in (False, True)
     ],

@@ -165,7 +165,8 @@ def test_ten_thousand_mutated_files_are_read_or_refused(seeds: Any, tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured through /proc")
-@pytest.mark.parametrize("dtype", [pytest.param("f32", marks=pytest.mark.slow), "q8_0"])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["f32", "q8_0"])
 def test_loading_holds_the_weights_and_one_tensor(dtype: Any, tmp_path: Path, tiny: Callable[..., Model]) -> None:
     def save(name: str, **sizes: Any) -> int:
         model = tiny({"heads": 8, "kv_heads": 8}, {"hidden": 1536}, **sizes)
