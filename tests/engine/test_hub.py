@@ -213,7 +213,7 @@ def test_models_by_name_and_revision(stocked: Hub, start: Any, chatty: LLM, buil
     assert {"config.json", "model.safetensors", "model.safetensors.index.json", "chat_template.jinja"} <= fetched
     assert all(re.fullmatch(r"[\w.-]+\.(json|jinja)|model[\w.-]*\.safetensors", name) for name in fetched), fetched
 
-    asked = len(stocked.asked)  # once more, without network = len(stocked.asked)
+    asked = len(stocked.asked)  # once more, without network
     commit = hashlib.sha1(b"org/plain main").hexdigest()
     calls = [("org/plain", None), ("org/plain", commit), ("org/plain", "v1"), ("org/nothing", None)]
     *cached, never = told(start(*calls, HF_HUB_OFFLINE="1"))

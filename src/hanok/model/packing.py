@@ -28,7 +28,7 @@ def pack_weights(model: nn.Module, kind: str) -> None:
     """Swap every linear whose weight is still plain into a format, in place and one at a time; fp32 changes no number.
 
     Embeddings are looked up, not multiplied, and stay; a head that shares their matrix gets a packed one of its own.
-    Experts, for which there is no int4, are stored as int8, and stay as they are for bf16.
+    Experts, for which there is no int4, are stored as int8, and stay as they are for bf16. Then weights are `settle`d.
     """
     if check_weights(kind) != "fp32":
         linears = {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
@@ -48,11 +48,11 @@ def settle(model: nn.Module) -> int:
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return 0
-    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    found: dict[tuple[int, torch.dtype, torch.Size], list[tuple[nn.Module, str]]] = {}  # who shares it
     for part in (module for module in model.modules() if isinstance(module, Linear)):
         for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
             if tensor.device.type == "cpu" and tensor.nbytes >= LARGE and tensor.is_contiguous():
-                found.setdefault(tensor.data_ptr(), []).append((part, name))
+                found.setdefault((tensor.data_ptr(), tensor.dtype, tensor.shape), []).append((part, name))
     sizes = {at: -(-getattr(*places[0]).nbytes // LINE) * LINE for at, places in found.items()}
     if not sizes:
         return 0

@@ -285,10 +285,6 @@ static void int4_part(const Weight& w, const Rounded& x, void* out, int64_t firs
 
 #endif
 
-static inline double bytes_per_weight(int kind) {
-    return kind == FLOAT32 ? 4 : kind == BFLOAT16 ? 2 : kind == INT8 ? 1 : 0.5625;
-}
-
 // y (rows, outputs) of x (rows, inputs), all in one piece.
 static void product(const Weight& w, const void* given, int64_t rows, void* out, int threads) {
     const int64_t K = w.inputs, groups = (K + GROUP - 1) / GROUP, padded = groups * GROUP;
@@ -315,8 +311,7 @@ static void product(const Weight& w, const void* given, int64_t rows, void* out,
         in_tiles(slices, threads, round);
     }
     // Four tiles a thread: the slower of two is late by little, and each reads a long piece of the weight at a stretch.
-    int64_t step = (w.outputs / (4 * threads) + LANES - 1) / LANES * LANES;
-    step = std::max<int64_t>(LANES, step);
+    int64_t step = std::max<int64_t>(LANES, (w.outputs / (4 * threads) + LANES - 1) / LANES * LANES);
     int64_t columns = (w.outputs + step - 1) / step;
     auto part = [&](long tile) {
         int64_t first = tile / columns * BLOCK_ROWS, end = std::min<int64_t>(rows, first + BLOCK_ROWS);
