@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,11 +13,10 @@ from torch import Tensor, nn
 from hanok.core.errors import UsageError
 from hanok.ops.matmul import linear
 from hanok.ops.native import exact_kernels
-from hanok.ops.native.product import Packed, product, ready
+from hanok.ops.native.product import Packed, product, quick_product, ready
 from hanok.ops.numerics import current
 
 GROUP, LANES = 32, 16  # of int4: inputs that share a scale, outputs that lie together
-MANY = 128  # rows from which unpacking a weight once and taking the library's product is faster than reading it packed
 
 
 class Linear(nn.Module):
@@ -191,15 +191,16 @@ def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | No
     library = ready(x)
     if exact and library is not None:
         library = exact_kernels()
-    if library is None or not (exact or weight.dtype == torch.uint8 or x.numel() <= MANY * x.shape[-1]):
+    if library is None:
         if weight.dtype != torch.uint8:
             return linear(x, module.unpacked().to(x.dtype), module.bias)
         rows = rounded(x)
         y = linear(rows, module.unpacked().to(rows.dtype)).to(x.dtype)
         return y if module.bias is None else y + module.bias
+    multiply = partial(product if exact else quick_product, library)
     if not (torch.is_grad_enabled() and (x.requires_grad or module.bias is not None)):
-        return product(library, x, weight, module.bias, scale, module.outputs)
-    out: Tensor = Packed.apply(x, library, (weight, scale, module.outputs), module.unpacked)
+        return multiply(x, weight, module.bias, scale, module.outputs)
+    out: Tensor = Packed.apply(x, multiply, (weight, scale, module.outputs), module.unpacked)
     return out if module.bias is None else out + module.bias
 
 

@@ -285,21 +285,24 @@ static void int4_part(const Weight& w, const Rounded& x, void* out, int64_t firs
 
 #endif
 
+// Rows as float32; those that are not are copied.
+static const float* wide_rows(const Weight& w, const void* given, int64_t rows, int threads) {
+    if (!w.brief) return (const float*)given;
+    float* wide = scratch<float>(0, size_t(rows * w.inputs));
+    auto widened = [=](long s) {
+        int64_t end = std::min<int64_t>(rows, (s + 1) * BLOCK_ROWS) * w.inputs;
+        for (int64_t i = s * BLOCK_ROWS * w.inputs; i < end; i++) wide[i] = widen(((const bf16*)given)[i]);
+    };
+    in_tiles((rows + BLOCK_ROWS - 1) / BLOCK_ROWS, threads, widened);
+    return wide;
+}
+
 // y (rows, outputs) of x (rows, inputs), all in one piece.
 static void product(const Weight& w, const void* given, int64_t rows, void* out, int threads) {
     const int64_t K = w.inputs, groups = (K + GROUP - 1) / GROUP, padded = groups * GROUP;
-    const float* x = (const float*)given;
     if (double(rows) * double(w.outputs) * double(K) < 65536) threads = 1;
     int64_t slices = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    if (w.brief) {
-        float* wide = scratch<float>(0, size_t(rows * K));
-        auto widened = [=](long s) {
-            int64_t end = std::min<int64_t>(rows, (s + 1) * BLOCK_ROWS) * K;
-            for (int64_t i = s * BLOCK_ROWS * K; i < end; i++) wide[i] = widen(((const bf16*)given)[i]);
-        };
-        in_tiles(slices, threads, widened);
-        x = wide;
-    }
+    const float* x = wide_rows(w, given, rows, threads);
     Rounded rounded{};
     if (w.kind == INT4) {
         rounded = {scratch<int8_t>(1, size_t(rows * padded)), scratch<float>(2, size_t(rows * groups)),

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -190,3 +191,14 @@ static inline void store_some(float* p, vec x, long count) {
     store(padded, x);
     memcpy(p, padded, size_t(count) * sizeof(float));
 }
+
+#define HANOK_INLINE __attribute__((always_inline))
+
+// f(0) ... f(N - 1) with numbers that the compiler knows: arrays of vectors that are indexed by anything else are kept in
+// memory, and written there in every round.
+template <class F, int... I>
+HANOK_INLINE static inline void each_of(std::integer_sequence<int, I...>, F&& f) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F>
+HANOK_INLINE static inline void each(F&& f) { each_of(std::make_integer_sequence<int, N>{}, f); }
