@@ -3,7 +3,7 @@
 Hanok is a server of its own in another process, loaded by `hanok bench serve`'s own client with all requests at once.
 Transformers answers in this process, without HTTP, which is to its advantage: one padless batch by `generate`, and its
 continuous batching by `generate_batch` where the version has it. llama-server takes part with `--llama PATH`: the same
-weights, exported to GGUF, through the same client.
+weights, exported to GGUF, through the same client. `--set "engine.max_batch_tokens=2048"` sets hanok's server.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def peers(folder: Path, llama: str, options: Any, stack: contextlib.ExitStack) -
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", requests="32", prompt="128", answer="128", dtype="float32", depth="12", llama="")
+    options = arguments(
+        __doc__ or "", requests="32", prompt="128", answer="128", dtype="float32", depth="12", llama="", set=""
+    )
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = Path(scratch)
         config = hanok.ModelConfig.preset("llama-tiny", **{**DIALS, "depth": int(options.depth)})
@@ -141,6 +143,7 @@ def main() -> None:
         hanok.LLM(model, words_of(DIALS["vocab"])).save(folder)
         port = free_port()
         words = [sys.executable, "-m", "hanok", "serve", str(folder), "--port", str(port), "ports=1", "model_name=m"]
+        words += options.set.split()
         address = stack.enter_context(server(words, port, options.threads))
         runners = {"hanok": over_http(load.Target(address, "m")), **peers(folder, options.llama, options, stack)}
         found = compare(runners, options)

@@ -136,6 +136,16 @@ def test_idle_costs_nothing(worker: EngineWorker, monkeypatch: pytest.MonkeyPatc
     assert len(steps) == count
 
 
+def test_the_first_request_after_a_long_idle_time_is_not_late(worker: EngineWorker) -> None:
+    worker._beat -= 1000.0  # when the loop last had work
+    with worker._wake:  # the loop has not woken yet
+        worker.submit(Request([5, 6, 7], max_tokens=1), lambda event: None)
+        assert worker.idle_seconds < 100
+        worker._beat -= 1000.0  # control: now it is late, and one more request does not hide that
+        worker.submit(Request([5, 6, 7], max_tokens=1), lambda event: None)
+        assert worker.idle_seconds >= 1000
+
+
 def test_close_ends_what_is_left(build: Callable[..., LLM]) -> None:
     worker = EngineWorker(Engine(build("gqa")))
     ears = [Ear() for _ in range(5)]

@@ -48,15 +48,13 @@ class EngineWorker:
             if self._closing:
                 raise WorkerClosed("the engine is shutting down and takes no more requests")
             self._listeners[sequence.id] = on_event
-            self._inbox.append(sequence)
-            self._wake.notify()
+            self._hand_in(sequence)
         return sequence.id
 
     def abort(self, id: int) -> None:
         """Stop a request from any thread; its last event says "abort". One that has ended is left alone."""
         with self._wake:
-            self._inbox.append(id)
-            self._wake.notify()
+            self._hand_in(id)
 
     def stats(self) -> Stats:
         """Return the engine's counts, with what is not yet taken in counted as waiting."""
@@ -73,8 +71,17 @@ class EngineWorker:
     @property
     def idle_seconds(self) -> float:
         """Return how long ago the loop last came round with work to do; 0 when there is none."""
-        busy = self.engine.has_work or bool(self._inbox)
-        return time.monotonic() - self._beat if busy else 0.0
+        return time.monotonic() - self._beat if self._busy else 0.0
+
+    @property
+    def _busy(self) -> bool:
+        return self.engine.has_work or bool(self._inbox)
+
+    def _hand_in(self, item: Sequence | int) -> None:
+        if not self._busy:  # idle until now: the loop is not late since it last had something to do, but from here on
+            self._beat = time.monotonic()
+        self._inbox.append(item)
+        self._wake.notify()
 
     def close(self, timeout: float | None = 30.0) -> None:
         """Abort what is left, each with a last event, and end the thread."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from hanok.core.errors import UsageError
 from hanok.ops.matmul import linear
 from hanok.ops.native import exact_kernels
-from hanok.ops.native.product import Packed, product, quick_product, ready
+from hanok.ops.native.product import Packed, product, ready
 from hanok.ops.numerics import current
 
 GROUP, LANES = 32, 16  # of int4: inputs that share a scale, outputs that lie together
@@ -187,9 +186,8 @@ def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | No
 
     In exact numerics one or the other for the whole process, so that a row's bits are the same in every program part.
     """
-    exact = current() == "exact"
     library = ready(x)
-    if exact and library is not None:
+    if library is not None and current() == "exact":
         library = exact_kernels()
     if library is None:
         if weight.dtype != torch.uint8:
@@ -197,10 +195,9 @@ def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | No
         rows = rounded(x)
         y = linear(rows, module.unpacked().to(rows.dtype)).to(x.dtype)
         return y if module.bias is None else y + module.bias
-    multiply = partial(product if exact else quick_product, library)
     if not (torch.is_grad_enabled() and (x.requires_grad or module.bias is not None)):
-        return multiply(x, weight, module.bias, scale, module.outputs)
-    out: Tensor = Packed.apply(x, multiply, (weight, scale, module.outputs), module.unpacked)
+        return product(library, x, weight, module.bias, scale, module.outputs)
+    out: Tensor = Packed.apply(x, library, (weight, scale, module.outputs), module.unpacked)
     return out if module.bias is None else out + module.bias
 
 

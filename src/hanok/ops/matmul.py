@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanok.ops.native import exact_kernels
-from hanok.ops.native.product import product, quick_product, ready
+from hanok.ops.native.product import product, ready
 from hanok.ops.numerics import current
 
-MANY = 256  # rows from which on the library's kernel is as fast as ours
+MANY = 128  # rows from which on the library's kernel is as fast as ours
 TILE = 32  # rows per product in exact mode: one decode step of 32 sequences fills it
 NARROW = 16  # outputs below which kernels for odd shapes take over, whose bits depend on where their operands lie
 ALIGNED = 64  # bytes: what an allocation gives, and a view or a mapped file may not
@@ -28,7 +28,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if not torch.is_grad_enabled() and x.numel() <= MANY * x.shape[-1] and x.dtype == weight.dtype:
             library = ready(x)
             if library is not None:
-                return quick_product(library, x, weight, bias)
+                return product(library, x, weight, bias)
         return F.linear(x, weight, bias)
     rows: Tensor = _Exact.apply(x.reshape(-1, x.shape[-1]), weight)
     y = rows.view(*x.shape[:-1], weight.shape[0])

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS, INPUTS, OUTPUTS = 25, 100, 40  # a torn vector, a torn group, a torn tile, and every number of rows in a pass
+ROWS, INPUTS, OUTPUTS = 25, 100, 40  # a torn vector, a torn group, a torn tile, and panels of every width
 GROUP, LANES = 32, 16
 CLOSE = 1e-4
 
 
 def sound(library: ctypes.CDLL) -> bool:
     """Return whether products in every format, and the other calls, agree with torch on small random numbers."""
-    from hanok.ops.native.product import product, quick_product
+    from hanok.ops.native.product import product
     from hanok.ops.native.rows import native_rms_norm, native_swish_gate
 
     g = torch.Generator().manual_seed(1)
@@ -25,9 +25,7 @@ def sound(library: ctypes.CDLL) -> bool:
         for weight, scale, plain in _weights(g):
             whole = product(library, x, weight, None, scale, OUTPUTS)
             alone = torch.cat([product(library, row, weight, None, scale, OUTPUTS) for row in x.split(1)])
-            quick = quick_product(library, x, weight, None, scale, OUTPUTS)
-            want = x @ plain.t()
-            if not (_close(whole, want) and _close(quick, want) and torch.equal(whole, alone)):
+            if not (_close(whole, x @ plain.t()) and torch.equal(whole, alone)):
                 return False
         small = x / 50
         gate = native_swish_gate(library, small, small)

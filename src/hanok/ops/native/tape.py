@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hanok.ops import native
 
 CALLS = tuple(
-    f"hanok_{name}" for name in ("product", "attend", "rms_norm", "rotate", "swish_gate", "add", "lookup", "panels")
+    f"hanok_{name}" for name in ("product", "attend", "rms_norm", "rotate", "swish_gate", "add", "lookup")
 )  # in the order of the numbers in source/kernels.cpp
 aten = torch.ops.aten
 FRESH = {aten.empty.memory_format, aten.empty_like.default}

@@ -6,7 +6,7 @@
 extern "C" {
 
 // Bumped with every change of a signature; the caller asks for the one that it was written for.
-int hanok_version() { return 2; }
+int hanok_version() { return 1; }
 
 const char* hanok_vectors() {
 #if defined(HANOK_VNNI)
@@ -23,13 +23,9 @@ const char* hanok_vectors() {
 // y = x W^T + b for x (rows, inputs) and y (rows, outputs); see struct Weight.
 void hanok_product(const void* data, const void* scale, const void* bias, int64_t outputs, int64_t inputs, int kind,
                    int brief, const void* x, int64_t rows, void* out, int threads) {
-    product({data, scale, bias, outputs, inputs, kind, brief}, x, rows, out, threads);
-}
-
-// The same for many rows, in another order of additions; not for weights in int4.
-void hanok_panels(const void* data, const void* scale, const void* bias, int64_t outputs, int64_t inputs, int kind,
-                  int brief, const void* x, int64_t rows, void* out, int threads) {
-    panels({data, scale, bias, outputs, inputs, kind, brief}, x, rows, out, threads);
+    const Weight weight = {data, scale, bias, outputs, inputs, kind, brief};
+    if (rows <= FEW || kind == INT4) product(weight, x, rows, out, threads);
+    else panels(weight, wide_rows(weight, x, rows, threads), rows, out, threads);
 }
 
 void hanok_attend(const Step* step, const Attention* attention, int threads) {
@@ -92,7 +88,6 @@ int64_t hanok_replay(const Recorded* calls, int64_t count) {
             case 4: hanok_swish_gate(p(0), p(1), g[2], p(3)); break;
             case 5: hanok_add(p(0), p(1), g[2], p(3)); break;
             case 6: hanok_lookup(p(0), (const int64_t*)g[1], g[2], g[3], p(4)); break;
-            case 7: hanok_panels(p(0), p(1), p(2), g[3], g[4], int(g[5]), int(g[6]), p(7), g[8], p(9), int(g[10])); break;
             default: return -1;
         }
     }

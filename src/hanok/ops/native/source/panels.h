@@ -1,41 +1,39 @@
-// Products of many rows with a weight, y = x W^T + b, for weights in float32, bfloat16 and int8.
+// Products of many rows with a weight, y = x W^T + b, for weights in float32, bfloat16 and int8: the bits of products.h.
 //
-// Rows stand side by side in vectors, so that one number of the weight is multiplied with W rows by one instruction, and
-// no sum has to be added up across a vector. Each number of y is a sum over stretches of DEPTH inputs, each of which is
-// summed up in the order of the inputs: the rows beside it and the number of threads change nothing, but its bits are
-// not those of products.h. What is read again and again lies in the first cache: a stretch of a few rows and outputs.
+// Rows stand side by side in vectors, so that one number of the weight is multiplied with W rows by one instruction. The
+// order of the additions is that of products.h: the inputs fall into W classes, k modulo W, each class is summed up in
+// the order of its inputs, and then the sums of the classes pairwise. So a tile of outputs and rows is passed W times,
+// once for each class. What is read again and again lies in the first cache: a stretch of a few rows and outputs.
 #pragma once
 #include "products.h"
 
-constexpr int BESIDE = 2;                       // vectors of rows in a tile
-constexpr int HIGH = W == 16 ? 12 : 6;          // outputs in a tile: with their sums every register is in use
-constexpr int64_t DEPTH = 384, BROAD = 96;      // inputs of a stretch, outputs of a job
-constexpr int64_t PANEL = BESIDE * W, PART = 256;  // rows of a panel and of a job
+constexpr int BESIDE = 2;                  // vectors of rows in a tile
+constexpr int HIGH = W == 16 ? 12 : 6;     // outputs in a tile: with their sums every register is in use
+constexpr int64_t DEPTH = 256, BROAD = 48;  // inputs of a stretch, outputs of a job
+constexpr int64_t PANEL = BESIDE * W, PART = 128;  // rows of a panel and of a job
 
-// N outputs with V vectors of rows along one stretch: added to `sums` (N, V, W), or put there if it is the first.
-// `ahead`: where the weights of the next tile lie, `stride` floats apart, or null.
+// N outputs with V vectors of rows along one class of a stretch, added to `sums` (N, PANEL), or to zero at the `first`.
 template <int N, int V>
 __attribute__((noinline)) static void panel_tile(const float* weight, int64_t stride, const float* x, float* sums,
-                                                 int64_t depth, bool first, const float* ahead) {
+                                                 int64_t steps, bool first, bool torn) {
     vec found[N][V];
-    each<N>([&](auto n) HANOK_INLINE { each<V>([&](auto v) HANOK_INLINE { found[n][v] = zero(); }); });
-    for (int64_t k = 0; k < depth;) {
-        if (ahead)
-            for (int n = 0; n < N; n++) __builtin_prefetch(ahead + n * stride + k);
-        for (int64_t end = std::min<int64_t>(depth, k + 16); k < end; k++, weight++, x += V * W) {
-            vec rows[V];
-            each<V>([&](auto v) HANOK_INLINE { rows[v] = load(x + v * W); });
-            each<N>([&](auto n) HANOK_INLINE {
-                vec one = same(weight[n * stride]);
-                each<V>([&](auto v) HANOK_INLINE { found[n][v] = fma(one, rows[v], found[n][v]); });
-            });
-        }
-    }
     each<N>([&](auto n) HANOK_INLINE {
-        each<V>([&](auto v) HANOK_INLINE {
-            float* at = sums + (n * BESIDE + v) * W;
-            store(at, first ? found[n][v] : add(load(at), found[n][v]));
+        each<V>([&](auto v) HANOK_INLINE { found[n][v] = first ? zero() : load(sums + n * PANEL + v * W); });
+    });
+    for (; steps > 0; steps--, weight += W, x += V * W) {
+        vec rows[V];
+        each<V>([&](auto v) HANOK_INLINE { rows[v] = load(x + v * W); });
+        each<N>([&](auto n) HANOK_INLINE {
+            vec one = same(weight[n * stride]);
+            each<V>([&](auto v) HANOK_INLINE { found[n][v] = fma(one, rows[v], found[n][v]); });
         });
+    }
+    if (torn)  // products.h adds nothing times nothing here, which turns -0 into 0
+        each<N>([&](auto n) HANOK_INLINE {
+            each<V>([&](auto v) HANOK_INLINE { found[n][v] = add(found[n][v], zero()); });
+        });
+    each<N>([&](auto n) HANOK_INLINE {
+        each<V>([&](auto v) HANOK_INLINE { store(sums + n * PANEL + v * W, found[n][v]); });
     });
 }
 
@@ -63,18 +61,20 @@ static inline void turn(const float* from, int64_t stride, int64_t count, float*
 #endif
 }
 
-// `count` rows of x, from `at` on, stood up: (depth, width) with zeros beyond the last row.
+// `count` rows of x, from `at` on, stood up: (W classes, steps, width) with zeros beyond the last row.
 static void stand(const float* at, int64_t stride, int64_t count, int64_t depth, int64_t width, float* to) {
-    int64_t even = depth / 8 * 8;
+    const int64_t even = depth / W * W, apart = (depth + W - 1) / W * width;
     for (int64_t r = 0; r < width; r += 8)
-        for (int64_t k = 0; k < even; k += 8) turn(at + r * stride + k, stride, count - r, to + k * width + r, width);
+        for (int64_t k = 0; k < even; k += 8)
+            turn(at + r * stride + k, stride, count - r, to + k % W * apart + k / W * width + r, apart);
     for (int64_t k = even; k < depth; k++)
-        for (int64_t r = 0; r < width; r++) to[k * width + r] = r < count ? at[r * stride + k] : 0.0f;
+        for (int64_t r = 0; r < width; r++)
+            to[k % W * apart + k / W * width + r] = r < count ? at[r * stride + k] : 0.0f;
 }
 
 // The rows of one job: panels of PANEL rows, the last one narrower where one vector is enough for it.
 struct Rows {
-    const float* x;  // (stretches, panels, inputs, rows), stood up
+    const float* x;  // (stretches, panels, classes, steps, rows), stood up
     int64_t first, count;
 
     int64_t panels() const { return (count + PANEL - 1) / PANEL; }
@@ -82,47 +82,56 @@ struct Rows {
     int64_t across() const { return (panels() - 1) * PANEL + width(panels() - 1); }  // numbers of all panels at one input
 };
 
+// N rows of a weight along a stretch, as float32; those that are not are copied. `stride`: floats from row to row.
 template <class T, int N>
-static void panel_outputs(const Weight& w, const Rows& rows, int64_t output, int64_t k, float* sums) {
-    const int64_t depth = std::min<int64_t>(DEPTH, w.inputs - k);
-    const T* data = (const T*)w.data + output * w.inputs + k;
-    const float* weight;
-    int64_t stride = w.inputs;
+static const float* wide_weight(const Weight& w, const T* data, int64_t depth, int64_t& stride) {
     if constexpr (std::is_same<T, float>::value) {
-        weight = data;
+        stride = w.inputs;
+        return data;
     } else {
         stride = DEPTH;
         float* wide = scratch<float>(6, HIGH * DEPTH);
+        const int64_t even = depth / W * W;
         for (int n = 0; n < N; n++) {
             const T* from = data + n * w.inputs;
-            int64_t even = depth / W * W;
-            for (int64_t i = 0; i < even; i += W) {
-                __builtin_prefetch(from + N * w.inputs + i);
-                store(wide + n * DEPTH + i, load(from + i));
-            }
+            for (int64_t i = 0; i < even; i += W) store(wide + n * DEPTH + i, load(from + i));
             if (even < depth) store_some(wide + n * DEPTH + even, load_some(from + even, depth - even), depth - even);
         }
-        weight = wide;
+        return wide;
     }
+}
+
+template <class T, int N>
+static void panel_outputs(const Weight& w, const Rows& rows, int64_t output, int64_t k, float* sums) {
+    const int64_t depth = std::min<int64_t>(DEPTH, w.inputs - k), steps = depth / W, rest = depth % W;
+    const T* data = (const T*)w.data + output * w.inputs + k;
+    int64_t stride;
+    const float* weight = wide_weight<T, N>(w, data, depth, stride);
     const float* x = rows.x + k * rows.across();
-    for (int64_t p = 0; p < rows.panels(); p++, sums += HIGH * PANEL) {
-        const float* ahead = p == 0 && std::is_same<T, float>::value ? weight + N * stride : nullptr;
-        if (rows.width(p) == PANEL) panel_tile<N, BESIDE>(weight, stride, x, sums, depth, k == 0, ahead);
-        else panel_tile<N, 1>(weight, stride, x, sums, depth, k == 0, ahead);
-        x += depth * rows.width(p);
+    for (int64_t p = 0; p < rows.panels(); p++) {
+        const int64_t width = rows.width(p), apart = (steps + (rest > 0)) * width;
+        for (int64_t j = 0; j < W; j++, x += apart, sums += HIGH * PANEL) {
+            if (p == 0)  // the next outputs are asked for, a part in each pass
+                for (int64_t i = j * 64 / int64_t(sizeof(T)); i < depth; i += W * 64 / int64_t(sizeof(T)))
+                    for (int n = 0; n < N; n++) __builtin_prefetch(data + (N + n) * w.inputs + i);
+            const int64_t own = steps + (j < rest);
+            const bool torn = rest > 0 && j >= rest;
+            if (width == PANEL) panel_tile<N, BESIDE>(weight + j, stride, x, sums, own, k == 0, torn);
+            else panel_tile<N, 1>(weight + j, stride, x, sums, own, k == 0, torn);
+        }
     }
 }
 
 // Outputs from `from` up to `to` of the rows of a job.
 template <class T>
 static void panel_job(const Weight& w, const Rows& rows, void* out, int64_t from, int64_t to) {
-    const int64_t apart = rows.panels() * HIGH * PANEL;
+    const int64_t tile = HIGH * PANEL, apart = rows.panels() * W * tile;
     float* sums = scratch<float>(5, size_t((BROAD / HIGH + HIGH) * apart));
-    auto steps = [&](auto&& each_step) {  // of HIGH outputs, then of 2 and 1
+    auto steps = [&](auto&& step) {  // of HIGH outputs, then of 2 and 1
         float* at = sums;
         for (int64_t o = from; o < to; at += apart) {
             int n = o + HIGH <= to ? HIGH : o + 2 <= to ? 2 : 1;
-            each_step(o, n, at);
+            step(o, n, at);
             o += n;
         }
     };
@@ -133,36 +142,39 @@ static void panel_job(const Weight& w, const Rows& rows, void* out, int64_t from
             else panel_outputs<T, 1>(w, rows, o, k, at);
         });
     steps([&](int64_t o, int n, float* at) {
-        for (int64_t r = 0; r < rows.count; r++)
-            for (int i = 0; i < n; i++) {
-                float scale = w.scale ? ((const float*)w.scale)[o + i] : 1.0f;
-                put(w, out, rows.first + r, o + i, at[r / PANEL * HIGH * PANEL + i * PANEL + r % PANEL] * scale);
-            }
+        for (int64_t p = 0; p < rows.panels(); p++, at += W * tile) {
+            for (int64_t half = W / 2; half; half /= 2)
+                for (int64_t i = 0; i < half * tile; i += W) store(at + i, add(load(at + i), load(at + half * tile + i)));
+            for (int64_t r = p * PANEL; r < std::min<int64_t>(rows.count, (p + 1) * PANEL); r++)
+                for (int i = 0; i < n; i++) {
+                    float scale = w.scale ? ((const float*)w.scale)[o + i] : 1.0f;
+                    put(w, out, rows.first + r, o + i, at[i * PANEL + r - p * PANEL] * scale);
+                }
+        }
     });
 }
 
-// y (rows, outputs) of x (rows, inputs), all in one piece; weights in int4 go to `product`.
-static void panels(const Weight& w, const void* given, int64_t rows, void* out, int threads) {
-    const int64_t K = w.inputs, parts = (rows + PART - 1) / PART;
-    const float* x = wide_rows(w, given, rows, threads);
-    auto part = [=](int64_t number) { return Rows{nullptr, number * PART, std::min<int64_t>(PART, rows - number * PART)}; };
-    float* stood = scratch<float>(4, size_t(parts * PART * K));
-    const int64_t each_part = PART / PANEL;
+// y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int4.
+static void panels(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
+    const int64_t K = w.inputs, parts = (rows + PART - 1) / PART, panels_each = PART / PANEL;
+    float* stood = scratch<float>(4, size_t(parts * PART * (K + W)));
+    auto part = [=](int64_t number) {
+        return Rows{stood + number * PART * (K + W), number * PART, std::min<int64_t>(PART, rows - number * PART)};
+    };
     auto prepare = [=](long job) {
-        Rows own = part(job / each_part);
-        int64_t p = job % each_part, at = p * PANEL;
+        Rows own = part(job / panels_each);
+        int64_t p = job % panels_each, at = p * PANEL;
         if (at >= own.count) return;
-        float* to = stood + own.first * K;
         for (int64_t k = 0; k < K; k += DEPTH) {
-            int64_t depth = std::min<int64_t>(DEPTH, K - k);
-            stand(x + (own.first + at) * K + k, K, own.count - at, depth, own.width(p), to + k * own.across() + at * depth);
+            int64_t depth = std::min<int64_t>(DEPTH, K - k), room = (depth + W - 1) / W * W;
+            float* to = const_cast<float*>(own.x) + k * own.across() + at * room;
+            stand(x + (own.first + at) * K + k, K, own.count - at, depth, own.width(p), to);
         }
     };
-    in_tiles(parts * each_part, threads, prepare);
+    in_tiles(parts * panels_each, threads, prepare);
     int64_t columns = (w.outputs + BROAD - 1) / BROAD;
     auto job = [=](long number) {  // the parts of the rows in turn, while the weights are near
         Rows own = part(number % parts);
-        own.x = stood + own.first * K;
         int64_t from = number / parts * BROAD, to = std::min<int64_t>(w.outputs, from + BROAD);
         if (w.kind == FLOAT32) panel_job<float>(w, own, out, from, to);
         else if (w.kind == BFLOAT16) panel_job<bf16>(w, own, out, from, to);

@@ -1,4 +1,4 @@
-// Products of a few rows with a weight, y = x W^T + b, for weights in float32, bfloat16, int8 and int4.
+// Products of a few rows with a weight, y = x W^T + b, for weights in float32, bfloat16 and int8, and of any in int4.
 //
 // Each number of y is one sum whose order depends on the number of inputs alone: W running sums over the inputs in
 // their order (W is the width of a vector), then those sums pairwise. How many rows there are, which rows and outputs
@@ -28,6 +28,7 @@ constexpr int ROWS = 6;
 constexpr int ROWS = 3;
 #endif
 constexpr int OUTPUTS = 4, BLOCK_ROWS = 48;
+constexpr int64_t FEW = 11;  // rows up to which reading the weight is what takes the time; panels.h is for more
 constexpr int64_t AHEAD = 16384, SHORT = 3000;  // bytes
 
 // Memory that a thread keeps for its next call: fresh pages cost more than what is written to them.
