@@ -75,6 +75,26 @@ def test_steps_equal_whole_sequences(kind: str, dtype: torch.dtype, serve: Serve
             assert (logits - want).norm() <= (1e-5 if dtype == torch.float32 else 0.03) * want.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", sorted(MIXERS))
+def test_exact_steps_have_the_bits_of_training(kind: str, dtype: torch.dtype, serve: Serve) -> None:
+    """Through shuffled small pages in random chunks, against the forward of a batch as a trainer runs it."""
+    model = model_of(MIXERS[kind], dtype)
+    tokens = [torch.randint(0, 61, (n,)) for n in (5, 70, 1, 23)]
+    with numerics("exact"):
+        with torch.inference_mode():
+            got = serve(
+                model, tokens, Pool(model.memory(), 60, dtype=dtype, order="shuffled", page_size=7), 1, (1, 2, 30)
+            )
+        for ids, logits in zip(tokens, got, strict=True):
+            trained = model(torch.stack([ids, ids.flip(0)]))[0]
+            assert trained.requires_grad and torch.equal(logits, trained)
+            trained.sum().backward()
+    with native.used(None), numerics("exact"), torch.no_grad():
+        tiles = model(tokens[1][None])[0]
+    assert (tiles - got[1]).norm() <= (1e-5 if dtype == torch.float32 else 0.03) * tiles.norm()
+
+
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "int8", "int4"])
 def test_exact_stays_exact(build: Build, weights: str) -> None:
     """The engine's log-probs, in a batch and alone, are those of a training forward, whatever the weights lie in."""

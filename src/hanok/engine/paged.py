@@ -18,6 +18,7 @@ from hanok.ops.attention import (
     PLAIN,
     Scoring,
     exact_attention,
+    exact_library,
     plain_attention,
     spread,
     tile_tokens,
@@ -26,7 +27,7 @@ from hanok.ops.native import kernels
 from hanok.ops.native.attend import Where, attend, where
 from hanok.ops.numerics import current
 
-FEW = 64  # tokens of a step up to which each attends by itself, in the kernels
+FEW = 64  # tokens of a step up to which it is quicker that each attends by itself, in the kernels
 
 
 class Paged:
@@ -74,10 +75,9 @@ class Paged:
             raise UsageError("a mixer that sees the future cannot generate token by token")
         keys = self._store.k[layer]
         values = self._store.v.get(layer)  # None: shared memory, where the value is the head of the key
-        if self._layout.total <= FEW and current() == "fast":
-            y = self._by_kernel((q[0], k[0], v[0]), keys, values, (scale, window, how))
-            if y is not None:
-                return y[None]
+        y = self._by_kernel((q[0], k[0], v[0]), keys, values, (scale, window, how))
+        if y is not None:
+            return y[None]
         keys.index_copy_(1, self._writes, k[0].transpose(0, 1))
         if values is not None:
             values.index_copy_(1, self._writes, v[0].transpose(0, 1))
@@ -119,13 +119,17 @@ class Paged:
     def _by_kernel(
         self, new: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor | None, wanted: Wanted
     ) -> Tensor | None:
-        """Write and attend in one call, (T,H,E); None where the kernels are not there, or a gradient is wanted."""
-        if keys.device.type != "cpu" or torch.is_grad_enabled() or kernels() is None:
+        """Write and attend in one call, (T,H,E); None where the kernels are not there, or are not the quickest."""
+        if current() == "exact":
+            library = exact_library(new[0], keys)
+        else:
+            library = kernels() if self._layout.total <= FEW and keys.device.type == "cpu" else None
+        if library is None or torch.is_grad_enabled():
             return None
         if self._where is None:
             layout = self._layout
             self._where = where(layout.positions, layout.row_of, layout.table, layout.pool.page_size)
-        return attend(self._where, new, keys, values, wanted)
+        return attend(library, self._where, new, keys, values, wanted)
 
     def _plan(self, past: Past, window: int | None) -> list[Bucket]:
         plan = (window, past.keys.shape[0], past.width)

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanok.core.device import native_bfloat16
+from hanok.ops.native import exact_kernels
+from hanok.ops.native.attend import attend_whole
+from hanok.ops.native.product import ready
 from hanok.ops.numerics import elementwise
 
 ROWS = 16  # query rows per exact tile
@@ -275,7 +278,18 @@ class _ExactCausal(torch.autograd.Function):
         return *torch.autograd.grad(out, inputs, grads[0]), None, None
 
 
+def exact_library(q: Tensor, k: Tensor) -> Any:
+    """Return the kernels by which exact attention is computed everywhere, or None where it is in tiles."""
+    return exact_kernels() if ready(q) is not None and q.dtype == k.dtype else None
+
+
 def _exact_whole(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, how: Scoring) -> Tensor:
+    library = exact_library(q, k) if how.see == "past" else None
+    y = None if library is None else attend_whole(library, (q, k, v), (scale, window, how))
+    return _exact_tiles(q, k, v, scale, window, how) if y is None else y
+
+
+def _exact_tiles(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, how: Scoring) -> Tensor:
     """Lay queries out in tiles and keys in blocks; causal tiles that end in key block j see blocks 0 .. j."""
     b, t, h, d = q.shape
     g, r = k.shape[2], h // k.shape[2]

@@ -1,18 +1,22 @@
-"""Attention of a step's tokens by the kernels, over paged keys and values where they lie."""
+"""Attention of a step's tokens by the kernels, over paged keys and values where they lie.
+
+A token's bits depend on its query and on what it sees: neither on the tokens beside it nor on the pages, so one kernel
+serves fast and exact numerics, the engine and training's forward.
+"""
 
 from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hanok.ops.attention import Scoring
-from hanok.ops.native import kernels
+if TYPE_CHECKING:
+    from hanok.ops.attention import Scoring
 
 _P, _I64, _F32, _I32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int32
 Ints = npt.NDArray[np.int64]
@@ -59,17 +63,21 @@ def where(positions: Ints, rows: Ints, table: Ints, page_size: int) -> Where:
 
 
 def attend(
-    at: Where, qkv: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor | None, wanted: tuple[Any, ...]
+    library: Any,
+    at: Where,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    keys: Tensor,
+    values: Tensor | None,
+    wanted: tuple[Any, ...],
 ) -> Tensor | None:
     """Write k (T,G,D) and v (T,G,E) into the pool and return what q (T,H,D) reads there (T,H,E); None if it cannot.
 
     keys (G,N,D) and values (G,N,E) are the pool's, `values` None where a value is the head of its key; `wanted` is
     (scale, window, Scoring), as in `Context.attend`.
     """
-    library = kernels()
     q, k, v = (x.contiguous() for x in qkv)
     scale, window, how = wanted
-    if library is None or q.dtype not in (torch.float32, torch.bfloat16) or keys.dtype != q.dtype:
+    if q.dtype not in (torch.float32, torch.bfloat16) or keys.dtype != q.dtype:
         return None
     heads = keys.shape[0]
     bias, sinks = _scoring(how, at.longest)
@@ -98,6 +106,17 @@ def attend(
     )
     library.hanok_attend(ctypes.byref(at.step), ctypes.byref(call), torch.get_num_threads())
     return out
+
+
+def attend_whole(library: Any, qkv: tuple[Tensor, Tensor, Tensor], wanted: tuple[Any, ...]) -> Tensor | None:
+    """Return what whole sequences that start at position 0 read of themselves (B,T,H,E), for q (B,T,H,D), k and v."""
+    q, k, v = qkv
+    batch, length, heads, _ = k.shape
+    at = np.arange(batch * length)
+    places = where(at % length, at // length, np.arange(batch)[:, None], length)
+    pool = [x.new_empty(heads, batch * length, x.shape[-1]) for x in (k, v)]
+    y = attend(library, places, (q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)), pool[0], pool[1], wanted)
+    return None if y is None else y.unflatten(0, (batch, length))
 
 
 def _scoring(how: Scoring, longest: int) -> tuple[Tensor | None, Tensor | None]:
