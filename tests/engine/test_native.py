@@ -130,20 +130,22 @@ def test_formats_change_the_weights_and_nothing_else(build: Build, tmp_path: Pat
 
 def greedy(llm: LLM, batch: int, **options: Any) -> list[list[int]]:
     requests = [Request([i + 1, 5, 9], 40, temperature=0.0) for i in range(batch)]
-    return [output.tokens for output in Engine(llm, page_size=8, **options).generate(requests)]
+    return [output.tokens for output in Engine(llm, **{"page_size": 8, **options}).generate(requests)]
 
 
+@pytest.mark.parametrize("mode", ["fast", "exact"])
 @pytest.mark.parametrize("kind", ["groups", "window", "sinks", "interleaved"])
-def test_recorded_steps_are_the_plain_ones(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_steps_are_the_plain_ones(kind: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through pages that are added, a pool that grows and moves, and a batch whose size changes."""
     llm = LLM(model_of(MIXERS[kind], torch.float32))
     made: list[int] = []
     replay = Tape.replay
     monkeypatch.setattr(Tape, "replay", lambda tape: made.append(1) or replay(tape))
-    got = [greedy(llm, 1), greedy(llm, 3)]
+    options = {"numerics": mode, "page_size": 32 if mode == "exact" else 8}
+    got = [greedy(llm, 1, **options), greedy(llm, 3, **options)]
     assert len(made) > 60
     monkeypatch.setattr(recorded, "TOKENS", 0)
-    assert [greedy(llm, 1), greedy(llm, 3)] == got
+    assert [greedy(llm, 1, **options), greedy(llm, 3, **options)] == got
 
 
 def test_a_model_that_changes_is_recorded_anew() -> None:

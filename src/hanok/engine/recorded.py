@@ -1,7 +1,7 @@
 """Decode steps that repeat: the forward of a number of tokens is recorded once and then replayed by one call.
 
-Only forwards made of kernels alone can be recorded (attention models with dense feed-forward networks in float32, in
-`fast` numerics); every other goes on as ever. A recording holds addresses. It is made anew when the pool's memory has
+Only forwards made of kernels alone can be recorded (attention models with dense feed-forward networks in float32);
+every other goes on as ever. A recording holds addresses. It is made anew when the pool's memory has
 moved, and dropped when any module, parameter or hook of the model is no longer the one that it saw, or lies elsewhere.
 """
 
@@ -47,10 +47,12 @@ class Recorder:
         count = tokens.shape[1]
         self._times = self._times + 1 if count == self._last else 1
         self._last = count
-        library = native.kernels()
-        if self._never or library is None or count > TOKENS or self._times < AFTER or current() != "fast":
+        library, mode = native.kernels(), current()
+        if mode == "exact" and native.exact_kernels() is not library:
+            library = None  # it came after the first exact product
+        if self._never or library is None or count > TOKENS or self._times < AFTER:
             return self._model.hidden(tokens, ctx)
-        key = (count, ctx.place, torch.get_num_threads(), id(library))
+        key = (count, ctx.place, torch.get_num_threads(), id(library), mode)
         if key in self._tapes and self._same():
             self._tapes.move_to_end(key)
             tape, seen, into = self._tapes[key]

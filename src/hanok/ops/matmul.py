@@ -30,27 +30,33 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             if library is not None:
                 return product(library, x, weight, bias)
         return F.linear(x, weight, bias)
-    rows: Tensor = _Exact.apply(x.reshape(-1, x.shape[-1]), weight)
+    library = _exact_library(x, weight)
+    if library is not None and not torch.is_grad_enabled():
+        return product(library, x, weight, bias)
+    rows: Tensor = _Exact.apply(x.reshape(-1, x.shape[-1]), weight, library)
     y = rows.view(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias
+
+
+def _exact_library(x: Tensor, weight: Tensor) -> Any:
+    return exact_kernels() if x.dtype == weight.dtype and ready(x) is not None else None
 
 
 class _Exact(torch.autograd.Function):
     """x @ weight.T row by row; the gradient, of which no such promise is made, takes whole products."""
 
     @staticmethod
-    def forward(ctx: Any, x_NK: Tensor, weight_MK: Tensor) -> Tensor:
+    def forward(ctx: Any, x_NK: Tensor, weight_MK: Tensor, library: Any) -> Tensor:
         ctx.save_for_backward(x_NK, weight_MK)
-        library = exact_kernels() if x_NK.dtype == weight_MK.dtype and ready(x_NK) is not None else None
         return _in_tiles(x_NK, weight_MK) if library is None else product(library, x_NK, weight_MK)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x_NK, weight_MK = ctx.saved_tensors
         grad_NM = grads[0]
         grad_x = grad_NM @ weight_MK if ctx.needs_input_grad[0] else None
         grad_w = grad_NM.t() @ x_NK if ctx.needs_input_grad[1] else None
-        return grad_x, grad_w
+        return grad_x, grad_w, None
 
 
 def _in_tiles(x_NK: Tensor, weight_MK: Tensor) -> Tensor:

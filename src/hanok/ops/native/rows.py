@@ -1,25 +1,57 @@
-"""What a layer does to a few rows between its products, one call each; float32 on the CPU, no gradient."""
+"""What a layer does to rows between its products, one call each; float32 on the CPU.
+
+Each number depends on its own row alone, so exact numerics take these kernels for any number of rows; fast ones do
+for few.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from hanok.ops.native import kernels
+from hanok.ops.native import exact_kernels, kernels
 from hanok.ops.native.product import PLAIN
 
 MOST = 1 << 16  # numbers up to which one thread and one call beat several threads and several
 
 
 def rows_ready(x: Tensor, other: Tensor | None = None) -> Any:
-    """Return the library if it is there and takes tensors like these, else None."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() > MOST or type(x) not in PLAIN:
-        return None
-    if other is not None and other.dtype != torch.float32:
-        return None
-    return None if torch.compiler.is_compiling() else kernels()
+    """Return the library if it is there and the quickest for tensors like these, else None."""
+    return kernels() if x.numel() <= MOST and _taken(x, other) else None
+
+
+def exact_rows_ready(x: Tensor, other: Tensor | None = None) -> Any:
+    """Return the library if exact numerics use it for tensors like these, however many, else None."""
+    return exact_kernels() if _taken(x, other) else None
+
+
+def _taken(x: Tensor, other: Tensor | None) -> bool:
+    if x.dtype != torch.float32 or x.device.type != "cpu" or type(x) not in PLAIN:
+        return False
+    return (other is None or other.dtype == torch.float32) and not torch.compiler.is_compiling()
+
+
+class WithGradient(torch.autograd.Function):
+    """The value of a kernel of some tensors, with the gradient of a formula of them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernel: Callable[..., Tensor], formula: Callable[..., Tensor], *given: Tensor | None
+    ) -> Tensor:
+        ctx.formula = formula
+        ctx.save_for_backward(*given)
+        return kernel(*given)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        given = [None if x is None else x.detach().requires_grad_() for x in ctx.saved_tensors]
+        inputs = [x for x in given if x is not None]
+        with torch.enable_grad():
+            found = iter(torch.autograd.grad(ctx.formula(*given), inputs, grads[0]))
+        return None, None, *(None if x is None else next(found) for x in given)
 
 
 def native_rms_norm(library: Any, x: Tensor, weight: Tensor | None, eps: float, offset: float) -> Tensor:
