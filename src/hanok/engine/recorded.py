@@ -20,8 +20,8 @@ from hanok.ops import native
 from hanok.ops.native.tape import NotRecordableError, Tape
 from hanok.ops.numerics import current
 
-AFTER = 3  # steps of one size in a row that are worth a recording
-KEPT = 4  # recordings held at once
+AFTER = 3  # steps of one size that are worth a recording
+KEPT = 8  # recordings held at once
 TOKENS = 8  # of a step, beyond which calls cost little beside their work, and a recording much memory
 
 
@@ -37,7 +37,7 @@ class Recorder:
         self._tensors: list[Tensor] = []
         self._places: list[int] = []
         self._hooks: list[dict[Any, Any]] = []
-        self._last, self._times, self._never = 0, 0, False
+        self._times, self._never = [0] * (TOKENS + 1), False
 
     def hidden(self, model: Model, tokens: Tensor, ctx: Paged) -> Tensor:
         """Return the last hidden states (1,T,dim) of tokens (1,T), by a recording where there is one."""
@@ -45,12 +45,13 @@ class Recorder:
             self._model, self._never = model, False
             self._tapes.clear()
         count = tokens.shape[1]
-        self._times = self._times + 1 if count == self._last else 1
-        self._last = count
         library, mode = native.kernels(), current()
         if mode == "exact" and native.exact_kernels() is not library:
             library = None  # it came after the first exact product
-        if self._never or library is None or count > TOKENS or self._times < AFTER:
+        if self._never or library is None or count > TOKENS:
+            return self._model.hidden(tokens, ctx)
+        self._times[count] += 1
+        if self._times[count] < AFTER:
             return self._model.hidden(tokens, ctx)
         key = (count, ctx.place, torch.get_num_threads(), id(library), mode)
         if key in self._tapes and self._same():

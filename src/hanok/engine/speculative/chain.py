@@ -16,7 +16,6 @@ from hanok.engine.pool import Pool, Slot
 from hanok.engine.processor import Place, process
 from hanok.engine.sequence import Sequence
 from hanok.engine.speculative import NOTHING, Draft
-from hanok.nn.context import Context
 
 
 class Chain:
@@ -28,7 +27,7 @@ class Chain:
 
     def __init__(
         self,
-        hidden: Callable[[Tensor, Context], Tensor],
+        hidden: Callable[[Tensor, Paged], Tensor],
         logits: Callable[[Tensor], Tensor],
         pool: Pool,
         *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import pydantic
@@ -14,6 +15,7 @@ from hanok.core.errors import UsageError
 from hanok.engine.hub import find
 from hanok.engine.pool import Pool, Slot
 from hanok.engine.prepare import Served
+from hanok.engine.recorded import Recorder
 from hanok.engine.sequence import Sequence
 from hanok.engine.speculative import NOTHING, PROPOSERS, Draft, Reading, Target, room
 from hanok.engine.speculative.chain import Chain
@@ -58,7 +60,8 @@ class DraftModel:
         # Every running sequence has room for its whole context: storage grows with use, and nobody waits for a page.
         pages = (-(-self.model.config.context // size) + 1) * target.max_sequences
         pool = Pool(memory, pages, page_size=size, dtype=self.model.dtype, device=self.model.device)
-        self.chain = Chain(self.model.hidden, self.model.logits, pool, drawn=config.drawn)
+        steps = partial(Recorder(self.model).hidden, self.model)
+        self.chain = Chain(steps, self.model.logits, pool, drawn=config.drawn)
         self._followers: dict[int, Follower] = {}
 
     @staticmethod
