@@ -10,7 +10,7 @@
 constexpr int BESIDE = 2;                  // vectors of rows in a tile
 constexpr int HIGH = W == 16 ? 12 : 6;     // outputs in a tile: with their sums every register is in use
 constexpr int64_t DEPTH = 256, BROAD = 48;  // inputs of a stretch, outputs of a job
-constexpr int64_t PANEL = BESIDE * W, PART = 128;  // rows of a panel and of a job
+constexpr int64_t PANEL = BESIDE * W, PART = 128, ROUND = 1024;  // rows of a panel, of a job, and stood up at once
 
 // N outputs with V vectors of rows along one class of a stretch, added to `sums` (N, PANEL), or to zero at the `first`.
 template <int N, int V>
@@ -154,8 +154,7 @@ static void panel_job(const Weight& w, const Rows& rows, void* out, int64_t from
     });
 }
 
-// y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int4.
-static void panels(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
+static void panels_round(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
     const int64_t K = w.inputs, parts = (rows + PART - 1) / PART, panels_each = PART / PANEL;
     float* stood = scratch<float>(4, size_t(parts * PART * (K + W)));
     auto part = [=](int64_t number) {
@@ -181,4 +180,11 @@ static void panels(const Weight& w, const float* x, int64_t rows, void* out, int
         else panel_job<int8_t>(w, own, out, from, to);
     };
     in_tiles(columns * parts, threads, job);
+}
+
+// y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int4.
+static void panels(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
+    const int64_t width = w.outputs * (w.brief ? 2 : 4);  // bytes
+    for (int64_t first = 0; first < rows; first += ROUND)
+        panels_round(w, x + first * w.inputs, std::min<int64_t>(ROUND, rows - first), (char*)out + first * width, threads);
 }
