@@ -1,23 +1,29 @@
 """What guessing ahead saves on one stream: a target and a small draft, both trained here on Python's documentation.
 
-Both models come out of hanok's own data and pre-training stages, and are kept in `--folder`. Every way of guessing is
-timed against the same engine without guesses, in turn, on held-out text; greedy texts are compared token by token.
+Both models come out of hanok's own data and pre-training stages, and are kept in `--folder`. The draft then learns from
+what the target writes behind other beginnings (as in DistillSpec, Zhou et al. 2023, arXiv 2310.08461; `--distil 0`: it
+does not). Every way of guessing is timed against the same engine without guesses, in turn; greedy texts are compared
+token by token.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
+from pydoc_data import topics
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from common import arguments, interleave
 
 import hanok
 from hanok.core.artifact import Artifact
 from hanok.core.log import Log
 from hanok.core.stage import run_stage
+from hanok.ops import native
 from hanok.text.data.prepare import DataConfig
 from hanok.text.stages import DATA
 from hanok.train.allocator import keep_freed_memory
@@ -44,6 +50,33 @@ def trained(folder: Path, dials: dict[str, int], steps: int) -> Path:
     return made.path
 
 
+def distilled(target: Path, draft: Path, texts: int) -> Path:
+    """Return the draft's folder after it has read so many of the target's own continuations of documentation."""
+    made = draft.with_name(f"{draft.name}-distilled-{texts}")
+    if not texts or made.exists():
+        return made if texts else draft
+    llm, small = hanok.load(target), hanok.load(draft)
+    pieces = [text for text in topics.topics.values() if len(text) > 400]
+    draw = random.Random(0)
+    starts = [piece[at : at + 60] for piece in draw.choices(pieces, k=texts) for at in [draw.randrange(300)]]
+    asked = [
+        hanok.Request(text, NEW, temperature=0.8 * (at % 2), seed=at, ignore_eos=True) for at, text in enumerate(starts)
+    ]
+    rows = [(out.prompt_ids + out.tokens)[-NEW - 8 :] for out in hanok.Engine(llm, prefix_cache=False).generate(asked)]
+    ids = torch.tensor([row for row in rows if len(row) == NEW + 8])
+    optimizer = torch.optim.AdamW(small.model.parameters(), lr=2e-3, weight_decay=0.0)
+    steps = 4 * len(ids) // 16
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - step / steps)
+        batch = ids[torch.randint(len(ids), (16,))]
+        loss = F.cross_entropy(small.model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    small.save(made)
+    return made
+
+
 def answers(llm: Any, numerics: str, temperature: float, speculation: Any) -> tuple[list[list[int]], Any]:
     """Answer the prompts one after the other, as one user would ask them."""
     engine = hanok.Engine(llm, numerics=numerics, speculation=speculation, prefix_cache=False)
@@ -54,12 +87,14 @@ def answers(llm: Any, numerics: str, temperature: float, speculation: Any) -> tu
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", folder="runs/speculation", steps="300", draft_steps="600")
+    options = arguments(__doc__ or "", folder="runs/speculation", steps="300", draft_steps="600", distil="512")
     keep_freed_memory()
     began = time.monotonic()
     folder = Path(options.folder)
     draft = trained(folder, DRAFT, int(options.draft_steps))
     target = trained(folder, TARGET, int(options.steps))
+    native.prepare(wait=True)
+    draft = distilled(target, draft, int(options.distil))
     llm, small = hanok.load(target), hanok.load(draft)
     size = [sum(p.numel() for p in one.model.parameters()) for one in (llm, small)]
     print(
