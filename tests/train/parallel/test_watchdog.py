@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from hanok.train.parallel.watchdog import _process_state, doing
+from hanok.train.parallel.watchdog import _process_state, _raised_in, doing
 
 LOST = Path(__file__).with_name("lost.py")
 
@@ -47,3 +48,9 @@ def test_what_a_thread_is_in() -> None:
     assert doing(threading.get_ident()) == "the interpreter" or "py:" in doing(threading.get_ident())
     assert _process_state(os.getpid()) in "RS"
     assert _process_state(2**22 + 1) == "gone"
+
+
+def test_a_broken_collective_is_named_by_its_error() -> None:
+    with pytest.raises(ValueError) as caught:
+        torch.distributed.all_reduce(torch.ones(1))  # there is no group
+    assert "all_reduce" in _raised_in(caught.value)

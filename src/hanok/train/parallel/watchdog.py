@@ -40,6 +40,7 @@ COLLECTIVES = (
     "foreach_reduce",
 )
 BACKWARD = "_engine_run_backward"
+HERE = Path(__file__)
 
 
 @dataclass
@@ -73,7 +74,8 @@ def watch(seconds: float, step: Callable[[], int]) -> Iterator[None]:
         lost = guard.blame() if _is_broken(error) else ""
         guard.stop("broken" if lost or _is_broken(error) else f"{type(error).__name__}: {error}"[:500])
         if lost:
-            raise HanokError(f"{lost} the job ends") from error
+            here = f"rank {guard.rank} waited in {_raised_in(error)}, step {step() + 1}"
+            raise HanokError(f"{lost} {here}; the job ends") from error
         raise
     guard.stop("done")
 
@@ -198,14 +200,25 @@ class Watchdog:
 
 def doing(thread: int | None) -> str:
     """Return what a thread is in: the collective that it waits for, and the place in our own code."""
-    frame: Any = sys._current_frames().get(thread or 0)
+    return _told(sys._current_frames().get(thread or 0))
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the same of the place where an error came up."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return _told(None if trace is None else trace.tb_frame)
+
+
+def _told(frame: Any) -> str:
     collective, place = "", ""
     while frame is not None and not place:
         code = frame.f_code
         path = Path(code.co_filename)
         if not collective and "torch" in path.parts and code.co_name in (*COLLECTIVES, BACKWARD):
             collective = code.co_name.strip("_")
-        if "hanok" in path.parts:
+        if "hanok" in path.parts and path != HERE:
             place = f"{code.co_name} ({path.name}:{frame.f_lineno})"
         frame = frame.f_back
     known = {BACKWARD.strip("_"): "the backward pass, which reduces gradients (all_reduce)"}
