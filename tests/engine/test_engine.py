@@ -32,7 +32,7 @@ def work(vocab: int, count: int, seed: int = 0) -> list[Request]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_equals_dense_under_random_arrival_and_preemption(build: Build, greedy: Greedy, kind: str) -> None:
     llm = build(kind)
-    requests = work(llm.config.vocab, 24)
+    requests = work(llm.config.vocab, 12)
     rng = random.Random(1)
     options = {"num_pages": 12, "page_size": 8, "page_order": "shuffled", "max_batch_tokens": 40, "chunk": 9}
     engine = Engine(llm, **options, max_sequences=7)
@@ -71,7 +71,7 @@ def test_a_small_pool_gives_the_bits_of_running_alone(build: Build) -> None:
             assert together[at] == alone, at
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_pool_integrity_after_every_step(build: Build, data: st.DataObject) -> None:
     llm = build("hybrid", torch.float32)

@@ -57,7 +57,7 @@ def gap(llm: LLM, mode: str) -> float:
     return worst
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("router", ROUTERS)
 def test_the_engine_has_the_forwards_bits(router: str, dtype: torch.dtype) -> None:
     assert gap(build(ROUTERS[router], dtype), "exact") == 0.0

@@ -19,7 +19,7 @@ from hanok.model.model import Model
 from hanok.nn.context import Dense, PerToken
 from hanok.ops.numerics import numerics
 
-LENGTHS = (5, 37, 120, 1, 64, 99)
+LENGTHS = (5, 37, 70, 1, 64, 45)
 Serve = Callable[..., list[Tensor]]
 Build = Callable[..., LLM]
 

@@ -42,6 +42,13 @@ BLOCKS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+# One of each kind of memory; the other stacks run with --slow.
+FEW = [
+    kind if kind in ("gqa", "window", "mla", "moe", "mamba", "griffin") else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in BLOCKS
+]
+
+
 def model_of(kind: str, dtype: torch.dtype = torch.float32) -> LLM:
     layers = {f"block{at}": block for at, block in enumerate(BLOCKS[kind])}
     pattern = list(layers) if len(layers) == 2 else ["block0", "block0"]
@@ -65,7 +72,7 @@ def run(engine: Engine, requests: list[Request]) -> list[Output]:
     return [outputs[place] for place in range(len(requests))]
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", FEW)
 def test_a_hit_changes_no_bit(kind: str) -> None:
     """Another question behind the same text, the same one again, and the next turn of a conversation."""
     llm, text = model_of(kind), tokens(100, 0)
@@ -93,7 +100,9 @@ def test_a_hit_changes_no_bit(kind: str) -> None:
     assert plain.stats().prefix_queries == 0 and plain.stats().pages_cached == 0
 
 
-@pytest.mark.parametrize("kind", ["gqa", "window", "hybrid", "mamba"])
+@pytest.mark.parametrize(
+    "kind", ["hybrid", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gqa", "window", "mamba"))]
+)
 def test_shared_beginnings_under_preemption_and_random_arrival(kind: str, greedy: Greedy) -> None:
     llm, rng = model_of(kind, torch.float64), random.Random(1)
     texts = [tokens(rng.randrange(10, 50), seed) for seed in range(3)]
@@ -288,7 +297,7 @@ def test_where_prompts_part_a_state_is_kept() -> None:
     assert [output.cached_tokens for output in outputs] == [0, 0, 96]
 
 
-@pytest.mark.parametrize("window", [1, 8, 21])
+@pytest.mark.parametrize("window", [8, *(pytest.param(window, marks=pytest.mark.slow) for window in (1, 21))])
 def test_windows_give_pages_back(window: int, greedy: Greedy, build: Build) -> None:
     """A sequence of 150 tokens through a pool that holds a few windows; storage does not grow with its length."""
     llm = build("window", window=window)

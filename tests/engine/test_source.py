@@ -77,7 +77,7 @@ def run(engine: Engine, requests: list[Request], arrivals: int) -> list[Output]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_of_many_requests(kind: str) -> None:
-    llm, given = build(kind), prompts(7)
+    llm, given = build(kind), prompts(5)
     requests = [Request(prompt, max_tokens=5 + 3 * at, temperature=0.0) for at, prompt in enumerate(given)]
     outputs = run(Engine(llm, numerics="fast", max_sequences=4, page_size=8), requests, 2)
     for prompt, request, output in zip(given, requests, outputs, strict=True):
@@ -88,8 +88,8 @@ def test_greedy_tokens_of_many_requests(kind: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_logprobs_are_those_of_a_whole_forward(kind: str, dtype: torch.dtype) -> None:
-    llm, given = build(kind, dtype), prompts(6)
-    requests = [Request(prompt, max_tokens=24, temperature=0.8, seed=at, logprobs=0) for at, prompt in enumerate(given)]
+    llm, given = build(kind, dtype), prompts(5)
+    requests = [Request(prompt, max_tokens=12, temperature=0.8, seed=at, logprobs=0) for at, prompt in enumerate(given)]
     engine = Engine(llm, numerics="exact", max_sequences=4, page_order="shuffled")
     for prompt, output in zip(given, run(engine, requests, 3), strict=True):
         whole = torch.tensor([[2, *output.tokens]])
@@ -152,8 +152,8 @@ def test_streams_and_texts() -> None:
 
 def test_experts_that_overflow_are_shared_by_a_step() -> None:
     """A limit on an expert's tokens holds for a step of the engine: neighbours matter, which is why it is said."""
-    given = prompts(8)
-    requests = [Request(prompt, max_tokens=12, temperature=0.0, logprobs=0, ignore_eos=True) for prompt in given]
+    given = prompts(5)
+    requests = [Request(prompt, max_tokens=8, temperature=0.0, logprobs=0, ignore_eos=True) for prompt in given]
     for capacity, alike in ((4096, True), (1, False)):
         config = FAMILIES["switch_transformers"].read_config(SWITCH | {"expert_capacity": capacity})
         assert config.layers["sparse"].ffn.router.capacity == capacity
