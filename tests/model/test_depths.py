@@ -133,7 +133,7 @@ def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], over: str,
         torch.testing.assert_close(got, model(ids[None])[0], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize(("mixer", "over"), CASES, ids=str)
 @torch.no_grad()
 def test_exact_numerics_are_bitwise_equal(mixer: dict[str, Any], over: str, dtype: torch.dtype, serve: Serve) -> None:

@@ -96,7 +96,9 @@ def test_equals_the_rule_written_out() -> None:
     torch.testing.assert_close(got, torch.cat(want, 1), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("mixer", MIXERS, ids=str)
 @torch.no_grad()
 def test_token_by_token_equals_whole_sequences(mixer: dict[str, Any], dtype: torch.dtype, serve: Serve) -> None:

@@ -259,18 +259,18 @@ def _text_targets(path: Path) -> list[Target]:
 
 
 def test_mutated_configs_are_read_or_refused(families: dict[str, Path], watch: Any) -> None:
-    ends = _campaign(_config_targets(families), 170, watch)
-    assert ends["refused"] > 75 and ends["read"] > 25, ends
+    ends = _campaign(_config_targets(families), 80, watch)
+    assert ends["refused"] > 35 and ends["read"] > 11, ends
 
 
 def test_mutated_weights_are_read_or_refused(families: dict[str, Path], watch: Any) -> None:
-    ends = _campaign(_weight_targets(families), 120, watch)
-    assert ends["refused"] > 85 and ends["read"] > 1, ends
+    ends = _campaign(_weight_targets(families), 80, watch)
+    assert ends["refused"] > 56 and ends["read"] > 1, ends
 
 
 def test_mutated_texts_are_read_or_refused(talker: Path, watch: Any) -> None:
-    ends = _campaign(_text_targets(talker), 90, watch)
-    assert ends["refused"] > 33 and ends["read"] > 7, ends
+    ends = _campaign(_text_targets(talker), 54, watch)
+    assert ends["refused"] > 19 and ends["read"] > 4, ends
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def test_both_versions_read_alike_and_nothing_is_lost(scaling: dict[str, Any], f
     assert written["rope_scaling"] == (None if scaling == {"rope_type": "default"} else scaling)
 
 
-@pytest.mark.parametrize("length", [20, 60, 90])
+@pytest.mark.parametrize("length", [20, pytest.param(60, marks=pytest.mark.slow), 90])
 @pytest.mark.parametrize("scaling", [case for case in SCALINGS if "length" not in case], ids=str)
 @torch.no_grad()
 def test_logits_equal_within_and_beyond_the_original_context(

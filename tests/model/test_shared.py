@@ -78,7 +78,7 @@ def test_chunks_and_decode_equal_whole_sequences(name: str, serve: Serve) -> Non
         torch.testing.assert_close(got, model(ids[None])[0], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_exact_numerics_are_bitwise_equal(name: str, dtype: torch.dtype, serve: Serve) -> None:

@@ -131,14 +131,15 @@ RUBBISH = [
 ]
 
 
+@pytest.mark.parametrize("count", [400, pytest.param(1500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", BASES)
-def test_rubbish_is_a_usage_error_or_a_config(kind: str) -> None:
+def test_rubbish_is_a_usage_error_or_a_config(kind: str, count: int) -> None:
     """Nothing but a `UsageError` comes of any value under any key, and nothing takes long."""
     rng, family = random.Random(0), FAMILIES[kind]
     theirs = family.write_config(read(kind, **{**BASES[kind], "n_groups": 1}))
     assert theirs
     refused = 0
-    for _ in range(1500):
+    for _ in range(count):
         damaged = dict(theirs)
         for key in rng.sample(sorted(theirs), rng.choice((1, 1, 2))):
             if rng.random() < 0.1:
@@ -149,4 +150,4 @@ def test_rubbish_is_a_usage_error_or_a_config(kind: str) -> None:
             family.read_config(damaged)
         except UsageError:
             refused += 1
-    assert 500 < refused < 1500
+    assert count // 3 < refused < count

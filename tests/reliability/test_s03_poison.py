@@ -44,7 +44,7 @@ def fuzz(server: Server, wanted: Iterable[Case], statuses: list[int]) -> None:
     link.close()
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_no_request_breaks_the_server_or_its_neighbour(server: Server, count: int) -> None:
     quiet = Neighbour(server).wait()
     settle(server)

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanok.serve import Server
@@ -202,14 +202,20 @@ FIELDS = [
 ]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from([CHAT, TEXT]), changes=st.dictionaries(st.sampled_from(FIELDS), json_values(), max_size=3))
-def test_no_request_is_a_server_error(server: Server, path: str, changes: dict[str, Any]) -> None:
-    body = {"messages": MESSAGES, "prompt": "a", "max_tokens": 2, **changes}
-    answer = send(server.url, path, json.dumps(body).encode("utf-8", "replace"))
-    assert answer[0] < 500, answer
-    if answer[0] >= 400:
-        error_of(answer)
+@pytest.mark.parametrize("count", [40, pytest.param(120, marks=pytest.mark.slow)])
+def test_no_request_is_a_server_error(server: Server, count: int) -> None:
+    @settings(max_examples=count, deadline=None)
+    @given(
+        path=st.sampled_from([CHAT, TEXT]), changes=st.dictionaries(st.sampled_from(FIELDS), json_values(), max_size=3)
+    )
+    def probe(path: str, changes: dict[str, Any]) -> None:
+        body = {"messages": MESSAGES, "prompt": "a", "max_tokens": 2, **changes}
+        answer = send(server.url, path, json.dumps(body).encode("utf-8", "replace"))
+        assert answer[0] < 500, answer
+        if answer[0] >= 400:
+            error_of(answer)
+
+    probe()
 
 
 def test_a_running_stream_is_not_disturbed(server: Server, client: openai.OpenAI) -> None:

@@ -20,7 +20,7 @@ def killed(folder: Path, arm: str, tries: int) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("tries", [6, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tries", [4, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_kill_during_a_save_loses_nothing(tries: int, tmp_path: Path) -> None:
     found = killed(tmp_path / "run", "atomic", tries)
     assert (found["unreadable"], found["lost"], found["unswept"]) == (0, 0, 0)

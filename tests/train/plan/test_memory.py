@@ -77,7 +77,7 @@ def allocated(model: ModelConfig, config: PretrainConfig) -> int:
 
 @pytest.mark.parametrize(
     "case",
-    [*FAST[1:5], *(pytest.param(case, marks=pytest.mark.slow) for case in (FAST[0], *FAST[5:]))],
+    [*FAST[2:5], *(pytest.param(case, marks=pytest.mark.slow) for case in (*FAST[:2], *FAST[5:]))],
     ids=lambda case: f"{case[0]} {case[2]}",
 )
 def test_the_peak_is_what_the_allocator_gives_out(case: tuple[str, dict[str, int], dict[str, Any]]) -> None:
