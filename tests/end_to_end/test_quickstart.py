@@ -38,7 +38,7 @@ def quickstart(root: Path, text: Path) -> subprocess.Popen[str]:
     guard = root.parent / "guard"
     guard.mkdir(exist_ok=True)
     (guard / "sitecustomize.py").write_text(GUARD)
-    command = [sys.executable, "-m", "hanok", "quickstart", "--minutes", "0.1", "--depth", "2", "--port", "0"]
+    command = [sys.executable, "-m", "hanok", "quickstart", "--minutes", "0.1", "--depth", "1", "--port", "0"]
     command += ["--data", str(text)]
     return subprocess.Popen(
         [*command, "-o", str(root)],
@@ -59,9 +59,9 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file of a tenth of the usual corpus."""
+    """Return a file of a thirtieth of the usual corpus."""
     file = tmp_path_factory.mktemp("text") / "topics.txt"
-    file.write_text("\n\n".join(topics.topics.values())[:300_000], encoding="utf-8")
+    file.write_text("\n\n".join(topics.topics.values())[:100_000], encoding="utf-8")
     return file
 
 
