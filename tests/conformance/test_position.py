@@ -27,6 +27,9 @@ FOUND = {
 }
 FLAT = [case for found in FOUND.values() for case in found["CASES"]]
 HEADS = 3
+FEW = [  # of each scheme the first two
+    spec if spec in FOUND[spec["kind"]]["CASES"][:2] else pytest.param(spec, marks=pytest.mark.slow) for spec in FLAT
+]
 Serve = Callable[..., list[Tensor]]
 
 
@@ -97,7 +100,7 @@ def test_far_beyond_training_it_is_finite_or_says_so(spec: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
-@pytest.mark.parametrize("spec", FLAT, ids=str)
+@pytest.mark.parametrize("spec", FEW, ids=str)
 @torch.no_grad()
 def test_exact_bits_do_not_depend_on_chunks_or_batch(spec: dict[str, Any], dtype: torch.dtype, serve: Serve) -> None:
     model, tokens = build(spec, dtype), [torch.randint(0, 31, (n,)) for n in (70, 1, 45, 130)]

@@ -213,7 +213,11 @@ def test_models_by_name_and_revision(stocked: Hub, start: Any, chatty: LLM, buil
     assert {"config.json", "model.safetensors", "model.safetensors.index.json", "chat_template.jinja"} <= fetched
     assert all(re.fullmatch(r"[\w.-]+\.(json|jinja)|model[\w.-]*\.safetensors", name) for name in fetched), fetched
 
-    asked = len(stocked.asked)  # once more, without network
+
+@pytest.mark.slow
+def test_what_was_fetched_is_there_without_network(stocked: Hub, start: Any) -> None:
+    plain, older = told(start(("org/plain", None), ("org/plain", "v1")))
+    asked = len(stocked.asked)
     commit = hashlib.sha1(b"org/plain main").hexdigest()
     calls = [("org/plain", None), ("org/plain", commit), ("org/plain", "v1"), ("org/nothing", None)]
     *cached, never = told(start(*calls, HF_HUB_OFFLINE="1"))

@@ -85,7 +85,11 @@ def test_bad_news_is_said_plainly(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["plan", "data", "pretrain", "sft", "grpo", "eval-grpo", "ladder", "quantize", "serve"]
+    "step",
+    [
+        *("plan", "sft", "eval-grpo", "ladder"),
+        *(pytest.param(step, marks=pytest.mark.slow) for step in ("data", "pretrain", "grpo", "quantize", "serve")),
+    ],
 )
 def test_one_artifact_alone(whole: Maker, step: str, tmp_path: Path) -> None:
     only = whole.made[step]

@@ -43,6 +43,15 @@ BOMBS = {
     "deep nesting": "{{ " + "(" * 100_000 + ")" * 100_000 + " }}",
     "many blocks": "{% if x %}" * 20_000,
 }
+AGAIN = {
+    "nested ranges",
+    "doubling a list",
+    "wordwrap",
+    "replace",
+    "zfill",
+    "the format filter",
+    "batch",
+}  # like others
 TALK = [{"role": "user", "content": "안녕 <&> 12"}, {"role": "assistant", "content": "네\n"}]
 
 
@@ -60,7 +69,9 @@ def strict() -> Iterator[Keeper]:
     made.close()
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize(
+    "name", [name if name not in AGAIN else pytest.param(name, marks=pytest.mark.slow) for name in BOMBS]
+)
 def test_a_bomb_is_stopped_and_the_next_conversation_is_served(strict: Keeper, name: str) -> None:
     with pytest.raises(UsageError, match=r"stopped|too deeply|fails on these messages|not valid Jinja") as caught:
         strict.render(BOMBS[name], [{"messages": TALK}])

@@ -37,7 +37,9 @@ def run(model: Model, source: Any, steps: int, config: Float8Config, folder: Pat
     return state
 
 
-@pytest.mark.parametrize("spec", [{}, {"scale": "row"}, {"amax": "delayed", "history": 4}], ids=str)
+@pytest.mark.parametrize(
+    "spec", [pytest.param({}, marks=pytest.mark.slow), {"scale": "row"}, {"amax": "delayed", "history": 4}], ids=str
+)
 def test_it_learns(spec: dict[str, Any], tiny: Tiny, counting: Any) -> None:
     model = tiny(**DIALS)
     state = TrainState(model, AdamW(AdamWConfig(lr=3e-2), model), counting(8), 25)

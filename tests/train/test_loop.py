@@ -183,7 +183,7 @@ class Without(Parts):
         return batch
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, pytest.param(-math.inf, marks=pytest.mark.slow)])
 def test_a_step_that_is_not_finite_is_as_if_it_had_never_been(bad: float, tiny: Tiny, counting: Any) -> None:
     """Random places; the parameters, moments and step counts equal those of a run that never saw the batch."""
     for seed in range(5):
