@@ -33,6 +33,7 @@ FOUND = {
     for file in sorted((Path(__file__).parent / "cases").glob("family_*.py"))
 }
 VOCAB = 101
+MADE: dict[str, tuple[Any, torch.Tensor]] = {}
 
 
 def first(count: int) -> list[Any]:
@@ -50,7 +51,19 @@ def config_of(family: str, case: dict[str, Any]) -> Any:
 
 
 def theirs_of(family: str, case: dict[str, Any]) -> Any:
-    """Return a tiny random model of the reference library, in which every tensor matters."""
+    """Return a tiny random model of the reference library; it is made once, and tests only read it."""
+    key = f"{family} {case}"
+    if key not in MADE:
+        if len(MADE) >= 128:  # with --slow there are hundreds
+            MADE.clear()
+        MADE[key] = make(family, case), torch.get_rng_state()
+    model, state = MADE[key]
+    torch.set_rng_state(state)  # what a test draws next does not depend on who was first
+    return model
+
+
+def make(family: str, case: dict[str, Any]) -> Any:
+    """Return a new model, in which every tensor matters."""
     torch.manual_seed(1)
     found, config = FOUND[family], config_of(family, case)
     if "MODEL" in found:

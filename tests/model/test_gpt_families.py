@@ -41,7 +41,12 @@ def theirs_of(family: str, case: dict[str, Any] | None = None) -> Any:
 
 @pytest.mark.parametrize(
     ("family", "case"),
-    [(family, case) for family in DOUBLE for case in cases_of(family)[1] if not case.get("alibi")],
+    [
+        pytest.param(family, case, marks=[] if at < 2 else [pytest.mark.slow])
+        for family in DOUBLE
+        for at, case in enumerate(cases_of(family)[1])
+        if not case.get("alibi")
+    ],
     ids=str,
 )
 @torch.no_grad()

@@ -84,7 +84,7 @@ def test_loads_become_even(router: dict[str, Any], hooks: list[Hook], counting: 
             if isinstance(module, Router):
                 lean = 0.2 if isinstance(module, SigmoidGroup) else 2.0
                 module.state_dict()["bias"].copy_(torch.linspace(-lean, lean, 8))
-        go(state(model, counting(batch=8), 150), loads, *hooks)
+        go(state(model, counting(batch=8), 100), loads, *hooks)
         return sum(loads.seen[-20:]) / 20
 
     control = {key: value for key, value in router.items() if key != "balance"}

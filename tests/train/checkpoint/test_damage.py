@@ -47,7 +47,7 @@ def refused(newest: Path, target: TrainState) -> tuple[str, str]:
     return found.name, "\n".join(said)
 
 
-@pytest.mark.parametrize("tries", [120, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tries", [50, pytest.param(2000, marks=pytest.mark.slow)])
 def test_any_flipped_bit_or_cut_is_found(pair: tuple[Path, Path, TrainState], tries: int) -> None:
     first, newest, good = pair
     rng, target = random.Random(tries), small(seed=1)
@@ -89,7 +89,7 @@ def swaps(newest: Path, first: Path) -> Iterator[tuple[Path, Callable[[], None]]
         yield more, lambda file=file, more=more: shutil.copy(file, more) and None  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("tries", [60, pytest.param(9999, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tries", [30, pytest.param(9999, marks=pytest.mark.slow)])
 def test_swapped_missing_and_duplicate_shards_are_found(pair: tuple[Path, Path, TrainState], tries: int) -> None:
     first, newest, good = pair
     target = small(seed=1)
