@@ -17,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("NO_COLOR", "1")
 os.environ.setdefault("HANOK_NATIVE", "0")  # tests of the kernels ask for them; no other depends on a cache folder
 
+SLOW = pytest.StashKey[int]()  # how many tests were left out
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
 
@@ -26,12 +27,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name != "end_to_end")  # the longest file begins first
-    if config.getoption("--slow"):
-        return
-    skip = pytest.mark.skip(reason="slow: run ./test --slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+    slow = [] if config.getoption("--slow") else [item for item in items if "slow" in item.keywords]
+    if slow:  # left out rather than skipped: a thousand reports of skips between processes take seconds
+        left = set(slow)
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=slow)
+    config.stash[SLOW] = len(slow)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of xdist, which only the main process hears
+        session.config.workeroutput["slow"] = session.config.stash.get(SLOW, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", {})  # of a worker that crashed there is none; all collect the same tests
+    node.config.stash[SLOW] = max(node.config.stash.get(SLOW, 0), output.get("slow", 0))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    count = config.stash.get(SLOW, 0)
+    if count:
+        terminalreporter.write_line(f"{count} slow tests were left out: run them with ./test --slow")
 
 
 def pytest_collection_finish() -> None:
