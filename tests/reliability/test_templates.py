@@ -34,7 +34,10 @@ def foreign(llm: LLM) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("kind", ["cpu", "memory", "output", "address", "refusal"])
+@pytest.mark.parametrize(
+    "kind",
+    ["cpu", "address", "refusal", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("memory", "output"))],
+)
 def test_a_bomb_in_a_template_is_a_400_beside_an_untouched_stream(foreign: Server, kind: str) -> None:
     quiet = Neighbour(foreign, {"max_tokens": 60}).wait()
     stream = Neighbour(foreign, {"max_tokens": 60})

@@ -170,7 +170,13 @@ def test_pieces_pass_through_before_the_answer_ends_and_a_client_that_leaves_is_
     until(lambda: not any(worker.inflight for worker in router.workers) and not router.proxy.inflight)
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        *(pytest.param(path, marks=pytest.mark.slow) for path in ("/v1/messages", "/v1/responses")),
+    ],
+)
 def test_a_killed_worker_fails_its_own_requests_and_no_others(router: Router, path: str) -> None:
     with begun(router, chat("hang"), path) as response:
         pid = json.loads(response.readline()[6:])["pid"]

@@ -29,7 +29,7 @@ class House(pydantic.BaseModel):
     rooms: list[bool] = pydantic.Field(max_length=3)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.5])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 1.5])
 def test_response_format(client: openai.OpenAI, temperature: float) -> None:
     """A model that wants to say something else says what the schema allows; and without it, does not."""
     options: Any = {"model": "tiny", "messages": ASK, "temperature": temperature, "max_tokens": 220, "seed": 4}
