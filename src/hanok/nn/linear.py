@@ -16,6 +16,7 @@ from hanok.ops.native.product import Packed, product, ready
 from hanok.ops.numerics import current
 
 GROUP, LANES = 32, 16  # of int4: inputs that share a scale, outputs that lie together
+MANY = 256  # rows from which unpacking a weight once and taking the library's product is faster than reading it packed
 
 
 class Linear(nn.Module):
@@ -186,10 +187,10 @@ def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | No
 
     In exact numerics one or the other for the whole process, so that a row's bits are the same in every program part.
     """
-    library = ready(x)
-    if library is not None and current() == "exact":
+    exact, library = current() == "exact", ready(x)
+    if exact and library is not None:
         library = exact_kernels()
-    if library is None:
+    if library is None or not (exact or weight.dtype == torch.uint8 or x.numel() <= MANY * x.shape[-1]):
         if weight.dtype != torch.uint8:
             return linear(x, module.unpacked().to(x.dtype), module.bias)
         rows = rounded(x)
