@@ -242,6 +242,7 @@ BAD = {
     "patterns": {"json_schema": {"patternProperties": {"((a{100}){100}){100}": {}}}},
     "contradiction": {"json_schema": {"type": "integer", "minimum": 5, "maximum": 1}},
     "undefined": {"lark": "start: x"},
+    "no rule": {"lark": "// hello"},
     "terminals": {"lark": 'start: A\nA: B{200}\nB: C{200}\nC: "x"{200}'},
     "regex in rules": {"lark": "start: /(a{1000}){1000}/"},
     "options": {"lark": 'start: "a"\n%llguidance {}'},

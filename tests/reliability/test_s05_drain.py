@@ -68,4 +68,5 @@ def test_sigterm_with_fifty_streams(llm: LLM, tmp_path: Path) -> None:
     contents = [stream.wait() for stream in streams]
     assert process.wait(PATIENCE) == 0, rest
     reading.join(PATIENCE)
+    process.stderr.close()
     assert all(stream.done for stream in streams) and all(content == contents[0] for content in contents)

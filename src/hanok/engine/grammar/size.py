@@ -49,6 +49,8 @@ def check_rules(text: str, what: str = "grammar") -> Iterator[object]:
 
 def _check_names(text: str, what: str) -> None:
     starts = list(RULE.finditer(text))
+    if not starts:
+        raise UsageError(f"{what}: there is no rule in it (start: ...)")
     ends = [*(match.start() for match in starts[1:]), len(text)]
     bodies = {match[1]: text[match.end() : end] for match, end in zip(starts, ends, strict=True)}
     sizes: dict[str, int] = {}
