@@ -14,9 +14,9 @@ from hanok import __version__
 from hanok.core.errors import HanokError, UsageError
 
 EPILOGUE = """\
-Examples: `hanok quickstart --minutes 5` · `hanok sft MODEL --data chat.jsonl` · `hanok run MODEL "prompt"`
+Examples: hanok quickstart --minutes 5 · hanok sft MODEL --data chat.jsonl · hanok run MODEL "prompt"
 
-Settings: `--config file.yaml` and bare `key.sub=value` (or `--key.sub value`), wherever a verb has a configuration.
+Settings: --config file.yaml and bare key.sub=value (or --key.sub value), wherever a verb has a configuration.
 
 Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 quality gate failed · 130 interrupted after saving.
 """
@@ -70,7 +70,7 @@ def build() -> cyclopts.App:
         name="hanok",
         help="The whole life of a language model in one package.",
         help_epilogue=EPILOGUE,
-        help_format="markdown",
+        help_format="plaintext",  # the library for markdown takes as long to import as all the rest
         version=__version__,
         result_action="return_value",
     )
@@ -78,7 +78,13 @@ def build() -> cyclopts.App:
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
             target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare", "plan", "bench") else verb
-            app.command(f"hanok.cli.{verb}:{target}".replace("-", "_"), name=verb, help=summary, group=group)
+            app.command(
+                f"hanok.cli.{verb}:{target}".replace("-", "_"),
+                name=verb,
+                help=summary,
+                group=group,
+                help_format="markdown",
+            )
     return app
 
 
