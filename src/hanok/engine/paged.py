@@ -18,13 +18,12 @@ from hanok.ops.attention import (
     PLAIN,
     Scoring,
     exact_attention,
-    exact_library,
     plain_attention,
     spread,
     tile_tokens,
 )
-from hanok.ops.native import kernels
 from hanok.ops.native.attend import Where, attend, where
+from hanok.ops.native.product import exact_ready, ready
 from hanok.ops.numerics import current
 
 FEW = 64  # tokens of a step up to which it is quicker that each attends by itself, in the kernels
@@ -119,11 +118,12 @@ class Paged:
     def _by_kernel(
         self, new: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor | None, wanted: Wanted
     ) -> Tensor | None:
-        """Write and attend in one call, (T,H,E); None where the kernels are not there, or are not the quickest."""
+        """Write and attend in one call, (T,H,E); None where that cannot be or is not the quickest."""
+        q, library = new[0], None
         if current() == "exact":
-            library = exact_library(new[0], keys)
-        else:
-            library = kernels() if self._layout.total <= FEW and keys.device.type == "cpu" else None
+            library = exact_ready(q, keys)
+        elif self._layout.total <= FEW and q.dtype == keys.dtype:
+            library = ready(q)
         if library is None or torch.is_grad_enabled():
             return None
         if self._where is None:

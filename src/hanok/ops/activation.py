@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanok.ops.native.rows import WithGradient, exact_rows_ready, native_swish_gate, rows_ready
+from hanok.ops.gradient import with_gradient
+from hanok.ops.native.rows import exact_rows_ready, native_swish_gate, rows_ready
 from hanok.ops.numerics import current, elementwise
 
 Activation = Literal["relu", "relu2", "silu", "gelu", "gelu_tanh", "gelu_quick"]
@@ -28,16 +29,14 @@ def silu(x: Tensor) -> Tensor:
 
 def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) up, the gate of SwiGLU; in one call for a few rows without a gradient, and in exact numerics."""
-    if gate.shape != up.shape:
-        return silu(gate) * up
-    exact, learning = current() == "exact", torch.is_grad_enabled()
-    library = exact_rows_ready(gate, up) if exact else None if learning else rows_ready(gate, up)
+    library = None
+    if gate.shape == up.shape and current() == "exact":
+        library = exact_rows_ready(gate, up)
+    elif gate.shape == up.shape and not torch.is_grad_enabled():
+        library = rows_ready(gate, up)
     if library is None:
         return silu(gate) * up
-    if not learning:
-        return native_swish_gate(library, gate, up)
-    gated: Tensor = WithGradient.apply(partial(native_swish_gate, library), lambda g, u: F.silu(g) * u, gate, up)
-    return gated
+    return with_gradient(partial(native_swish_gate, library), lambda g, u: F.silu(g) * u, gate, up)
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanok.core.device import native_bfloat16
-from hanok.ops.native import exact_kernels
+from hanok.ops.gradient import with_gradient
 from hanok.ops.native.attend import attend_whole
-from hanok.ops.native.product import ready
+from hanok.ops.native.product import exact_ready
 from hanok.ops.numerics import elementwise
 
 ROWS = 16  # query rows per exact tile
@@ -211,8 +212,8 @@ def exact_whole_attention(
 ) -> Tensor:
     """Return exact attention of whole sequences that start at position 0; the gradient is fast attention's."""
     if how.plain and how.see == "past":
-        causal: Tensor = _ExactCausal.apply(*qkv, scale, window)
-        return causal
+        exact = partial(_exact_whole, scale=scale, window=window, how=how)
+        return with_gradient(exact, partial(_causal, scale=scale, window=window), *qkv)
     with torch.no_grad():
         out = _exact_whole(*qkv, scale, window, how)
     if not torch.is_grad_enabled():
@@ -249,6 +250,11 @@ def causal_see(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
     return seen_within(queries.unsqueeze(-1) - keys.unsqueeze(-2), window)
 
 
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    at = torch.arange(q.shape[1], device=q.device)
+    return plain_attention(q, k, v, None if window is None else causal_see(at, at, window)[None], scale)
+
+
 class Substitute(torch.autograd.Function):
     """The value of `exact` with the gradient of `fast`."""
 
@@ -261,32 +267,11 @@ class Substitute(torch.autograd.Function):
         return grads[0], None
 
 
-class _ExactCausal(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        ctx.scale, ctx.window = scale, window
-        return _exact_whole(q, k, v, scale, window, PLAIN)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = [t.detach().requires_grad_() for t in ctx.saved_tensors]
-        at = torch.arange(inputs[0].shape[1], device=inputs[0].device)
-        with torch.enable_grad():
-            see = None if ctx.window is None else causal_see(at, at, ctx.window)[None]
-            out = plain_attention(inputs[0], inputs[1], inputs[2], see, ctx.scale)
-        return *torch.autograd.grad(out, inputs, grads[0]), None, None
-
-
-def exact_library(q: Tensor, k: Tensor) -> Any:
-    """Return the kernels by which exact attention is computed everywhere, or None where it is in tiles."""
-    return exact_kernels() if ready(q) is not None and q.dtype == k.dtype else None
-
-
 def _exact_whole(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, how: Scoring) -> Tensor:
-    library = exact_library(q, k) if how.see == "past" else None
-    y = None if library is None else attend_whole(library, (q, k, v), (scale, window, how))
-    return _exact_tiles(q, k, v, scale, window, how) if y is None else y
+    library = exact_ready(q, k) if how.see == "past" else None
+    if library is None:
+        return _exact_tiles(q, k, v, scale, window, how)
+    return attend_whole(library, (q, k, v), (scale, window, how))
 
 
 def _exact_tiles(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, how: Scoring) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanok.ops.native import exact_kernels
-from hanok.ops.native.product import product, ready
+from hanok.ops.native.product import exact_ready, product, ready
 from hanok.ops.numerics import current
 
 MANY = 128  # rows from which on the library's kernel is as fast as ours
@@ -30,16 +29,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             if library is not None:
                 return product(library, x, weight, bias)
         return F.linear(x, weight, bias)
-    library = _exact_library(x, weight)
+    library = exact_ready(x, weight)
     if library is not None and not torch.is_grad_enabled():
         return product(library, x, weight, bias)
     rows: Tensor = _Exact.apply(x.reshape(-1, x.shape[-1]), weight, library)
     y = rows.view(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias
-
-
-def _exact_library(x: Tensor, weight: Tensor) -> Any:
-    return exact_kernels() if x.dtype == weight.dtype and ready(x) is not None else None
 
 
 class _Exact(torch.autograd.Function):

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hanok.ops.native.rows import WithGradient, exact_rows_ready, native_rms_norm, rows_ready
+from hanok.ops.gradient import with_gradient
+from hanok.ops.native.rows import exact_rows_ready, native_rms_norm, rows_ready
 from hanok.ops.numerics import current
 
 
@@ -24,11 +25,8 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) 
         gain = offset + weight if offset and weight is not None else weight
         return F.rms_norm(x, (x.shape[-1],), gain, eps)
     if current() == "exact" and (library := exact_rows_ready(x, weight)) is not None:
-        if not torch.is_grad_enabled():
-            return native_rms_norm(library, x, weight, eps, offset)
         kernel = partial(native_rms_norm, library, eps=eps, offset=offset)
-        normed: Tensor = WithGradient.apply(kernel, partial(rms_norm_reference, eps=eps, offset=offset), x, weight)
-        return normed
+        return with_gradient(kernel, partial(rms_norm_reference, eps=eps, offset=offset), x, weight)
     return rms_norm_reference(x, weight, eps, offset)
 
 

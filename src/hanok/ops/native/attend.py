@@ -69,16 +69,14 @@ def attend(
     keys: Tensor,
     values: Tensor | None,
     wanted: tuple[Any, ...],
-) -> Tensor | None:
-    """Write k (T,G,D) and v (T,G,E) into the pool and return what q (T,H,D) reads there (T,H,E); None if it cannot.
+) -> Tensor:
+    """Write k (T,G,D) and v (T,G,E) into the pool and return what q (T,H,D) reads there (T,H,E).
 
     keys (G,N,D) and values (G,N,E) are the pool's, `values` None where a value is the head of its key; `wanted` is
-    (scale, window, Scoring), as in `Context.attend`.
+    (scale, window, Scoring), as in `Context.attend`. All are of one dtype, as `product.ready` takes it.
     """
     q, k, v = (x.contiguous() for x in qkv)
     scale, window, how = wanted
-    if q.dtype not in (torch.float32, torch.bfloat16) or keys.dtype != q.dtype:
-        return None
     heads = keys.shape[0]
     bias, sinks = _scoring(how, at.longest)
     out = torch.empty(*q.shape[:2], v.shape[-1], dtype=q.dtype)
@@ -108,7 +106,7 @@ def attend(
     return out
 
 
-def attend_whole(library: Any, qkv: tuple[Tensor, Tensor, Tensor], wanted: tuple[Any, ...]) -> Tensor | None:
+def attend_whole(library: Any, qkv: tuple[Tensor, Tensor, Tensor], wanted: tuple[Any, ...]) -> Tensor:
     """Return what whole sequences that start at position 0 read of themselves (B,T,H,E), for q (B,T,H,D), k and v."""
     q, k, v = qkv
     batch, length, heads, _ = k.shape
@@ -116,7 +114,7 @@ def attend_whole(library: Any, qkv: tuple[Tensor, Tensor, Tensor], wanted: tuple
     places = where(at % length, at // length, np.arange(batch)[:, None], length)
     pool = [x.new_empty(heads, batch * length, x.shape[-1]) for x in (k, v)]
     y = attend(library, places, (q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)), pool[0], pool[1], wanted)
-    return None if y is None else y.unflatten(0, (batch, length))
+    return y.view(batch, length, *y.shape[1:])
 
 
 def _scoring(how: Scoring, longest: int) -> tuple[Tensor | None, Tensor | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hanok.ops.native import kernels
+from hanok.ops.native import exact_kernels, kernels
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}
 ROWS = (torch.float32, torch.bfloat16)
@@ -23,6 +23,11 @@ def ready(x: Tensor) -> Any:
     if x.device.type != "cpu" or x.dtype not in ROWS or torch.compiler.is_compiling() or type(x) not in PLAIN:
         return None
     return kernels()
+
+
+def exact_ready(x: Tensor, other: Tensor) -> Any:
+    """Return the library if exact numerics use it for such rows and weights, or queries and keys, else None."""
+    return exact_kernels() if x.dtype == other.dtype and ready(x) is not None else None
 
 
 def product(

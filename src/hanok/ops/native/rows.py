@@ -6,7 +6,6 @@ for few.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -32,26 +31,6 @@ def _taken(x: Tensor, other: Tensor | None) -> bool:
     if x.dtype != torch.float32 or x.device.type != "cpu" or type(x) not in PLAIN:
         return False
     return (other is None or other.dtype == torch.float32) and not torch.compiler.is_compiling()
-
-
-class WithGradient(torch.autograd.Function):
-    """The value of a kernel of some tensors, with the gradient of a formula of them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, kernel: Callable[..., Tensor], formula: Callable[..., Tensor], *given: Tensor | None
-    ) -> Tensor:
-        ctx.formula = formula
-        ctx.save_for_backward(*given)
-        return kernel(*given)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        given = [None if x is None else x.detach().requires_grad_() for x in ctx.saved_tensors]
-        inputs = [x for x in given if x is not None]
-        with torch.enable_grad():
-            found = iter(torch.autograd.grad(ctx.formula(*given), inputs, grads[0]))
-        return None, None, *(None if x is None else next(found) for x in given)
 
 
 def native_rms_norm(library: Any, x: Tensor, weight: Tensor | None, eps: float, offset: float) -> Tensor:

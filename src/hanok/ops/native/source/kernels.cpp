@@ -23,6 +23,7 @@ const char* hanok_vectors() {
 // y = x W^T + b for x (rows, inputs) and y (rows, outputs); see struct Weight.
 void hanok_product(const void* data, const void* scale, const void* bias, int64_t outputs, int64_t inputs, int kind,
                    int brief, const void* x, int64_t rows, void* out, int threads) {
+    if (double(rows) * double(outputs) * double(inputs) < 65536) threads = 1;
     const Weight weight = {data, scale, bias, outputs, inputs, kind, brief};
     if (rows <= FEW || kind == INT4) product(weight, x, rows, out, threads);
     else panels(weight, wide_rows(weight, x, rows, threads), rows, out, threads);

@@ -301,7 +301,6 @@ static const float* wide_rows(const Weight& w, const void* given, int64_t rows, 
 // y (rows, outputs) of x (rows, inputs), all in one piece.
 static void product(const Weight& w, const void* given, int64_t rows, void* out, int threads) {
     const int64_t K = w.inputs, groups = (K + GROUP - 1) / GROUP, padded = groups * GROUP;
-    if (double(rows) * double(w.outputs) * double(K) < 65536) threads = 1;
     int64_t slices = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
     const float* x = wide_rows(w, given, rows, threads);
     Rounded rounded{};
