@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -47,6 +48,15 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         for verb in verbs:
             assert run([verb, "--help"]) == 0
             assert f"hanok {verb}" in capsys.readouterr().out
+
+
+def test_a_verbs_page_says_what_its_docstring_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pretrain", "--help"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "hanok pretrain --data corpus/*.txt preset=llama-depth" in page and "--nproc-per-node=4" in page
+    assert run(["data", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert all(re.search(rf"│ {verb} +\w", page) for verb in ("clean", "ngram", "select", "synthesize", "trace"))
 
 
 def test_bare_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:

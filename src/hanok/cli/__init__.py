@@ -63,9 +63,11 @@ VERBS: dict[str, dict[str, str]] = {
     },
 }
 
+GROUPS = ("tokenizer", "data", "scale", "classic", "compare", "plan", "bench")  # verbs that have verbs of their own
 
-def build() -> cyclopts.App:
-    """Return the command line as an app whose verbs are still unloaded."""
+
+def build(called: str = "") -> cyclopts.App:
+    """Return the command line as an app whose verbs are still unloaded; the called one shows its whole docstring."""
     app = cyclopts.App(
         name="hanok",
         help="The whole life of a language model in one package.",
@@ -77,14 +79,12 @@ def build() -> cyclopts.App:
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
-            target = "app" if verb in ("tokenizer", "data", "scale", "classic", "compare", "plan", "bench") else verb
-            app.command(
-                f"hanok.cli.{verb}:{target}".replace("-", "_"),
-                name=verb,
-                help=summary,
-                group=group,
-                help_format="markdown",
-            )
+            module, function = f"hanok.cli.{verb.replace('-', '_')}", verb.replace("-", "_")
+            if verb in GROUPS:
+                app.command(f"{module}:app", name=verb, help=summary, group=group)
+            else:
+                line = None if verb == called else summary
+                app.command(f"{module}:{function}", name=verb, help=line, group=group, help_format="markdown")
     return app
 
 
@@ -97,7 +97,7 @@ def execute(argv: list[str]) -> int:
     """Run one command and return its exit code; people see messages, never a traceback of ours."""
     try:
         with started(argv) as words:
-            build()(normalise(words), exit_on_error=False, print_error=False)
+            build(*words[:1])(normalise(words), exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         return fail(" ".join(str(error).split()), 2)
     except HanokError as error:

@@ -14,7 +14,9 @@ from hanok.core.errors import UsageError
 if TYPE_CHECKING:
     from hanok.classic.word_vectors import WordVectors
 
-app = cyclopts.App(name="classic", help="The models before the network: n-grams and word vectors.")
+app = cyclopts.App(
+    name="classic", help="The models before the network: n-grams and word vectors.", help_format="markdown"
+)
 
 Data = Annotated[
     list[str] | None,

@@ -9,15 +9,17 @@ from typing import Annotated
 import cyclopts
 
 from hanok.cli.common import ConfigFile, Json, Out, Overrides, Quiet, ResumeOption, Settings, emit, run_verb, split_data
-from hanok.cli.data_clean import EngineOption, Workers
+from hanok.cli.data_clean import EngineOption, Workers, clean
+from hanok.cli.data_ngram import ngram
+from hanok.cli.data_select import score, select
+from hanok.cli.data_synthesize import synthesize
+from hanok.cli.data_trace import trace
 
-app = cyclopts.App(name="data", help="Prepare text for training, or show what a trainer would see.")
-app.command("hanok.cli.data_clean:clean", name="clean")
-app.command("hanok.cli.data_ngram:ngram", name="ngram")
-app.command("hanok.cli.data_trace:trace", name="trace")
-app.command("hanok.cli.data_select:score", name="score")
-app.command("hanok.cli.data_select:select", name="select")
-app.command("hanok.cli.data_synthesize:synthesize", name="synthesize")
+app = cyclopts.App(
+    name="data", help="Prepare text for training, or show what a trainer would see.", help_format="markdown"
+)
+for verb in (clean, ngram, score, select, synthesize, trace):
+    app.command(verb)
 
 
 @app.command
