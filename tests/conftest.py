@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import platform
 import random
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,10 @@ os.environ.setdefault("HANOK_NATIVE", "0")  # tests of the kernels ask for them;
 
 SLOW = pytest.StashKey[int]()  # how many tests were left out
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+
+WIDE = ("-mavx2", "-mfma", "-mf16c", "-Wno-psabi", "-include", str(Path(__file__).parent / "ops" / "native" / "avx512.h"))
+VERSIONS = {"portable": (), "avx512": WIDE, "avx512-vnni": (*WIDE, "-DEMULATE_VNNI")}
+
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -121,3 +127,39 @@ def shared_data() -> Path:
         if (parent / "shared" / "data").is_dir():
             return parent / "shared" / "data"
     pytest.skip("the reference data (../shared/data) is not here")
+
+
+@pytest.fixture(
+    scope="session", params=["native", *(pytest.param(name, marks=pytest.mark.slow) for name in VERSIONS)], ids=str
+)
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The kernels, built in the user's cache folder; with --slow those for other processors, too.
+
+    They are plain code, and AVX-512 with its instructions spelt out.
+    """
+    from hanok.ops import native
+    from hanok.ops.native import build
+
+    if build.compiler() is None:
+        pytest.skip("no C++ compiler is here")
+    if request.param == "native":
+        path = build.build()
+        assert path is not None, build.failure()
+        return native.load(path)
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("the versions for x86")
+    path = tmp_path_factory.mktemp("kernels") / f"{request.param}.so"
+    words = [build.compiler(), *build.FLAGS, *VERSIONS[request.param], str(build.SOURCE / build.MAIN), "-o", str(path)]
+    subprocess.run(words, check=True)
+    found = native.load(path)
+    assert found.hanok_vectors().decode() == request.param
+    return found
+
+
+@pytest.fixture
+def kernels(library: Any) -> Iterator[Any]:
+    """Compute by the kernels in this test, in exact numerics too."""
+    from hanok.ops import native
+
+    with native.used(library):
+        yield library

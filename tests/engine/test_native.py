@@ -28,14 +28,7 @@ Build = Callable[..., LLM]
 Serve = Callable[..., list[Tensor]]
 
 
-@pytest.fixture(autouse=True)
-def kernels() -> Iterator[Any]:
-    if building.compiler() is None:
-        pytest.skip("no C++ compiler is here")
-    path = building.build()
-    assert path is not None, building.failure()
-    with native.used(native.load(path)):
-        yield
+pytestmark = pytest.mark.usefixtures("kernels")
 
 
 GQA = {"kind": "gqa", "heads": 6, "kv_heads": 2, "head_dim": 12}

@@ -16,7 +16,7 @@ from hanok.ops.native.product import Packed, product, ready
 from hanok.ops.numerics import current
 
 GROUP, LANES = 32, 16  # of int4: inputs that share a scale, outputs that lie together
-MANY = 256  # rows from which unpacking a weight once and taking the library's product is faster than reading it packed
+MANY = 256  # rows from which on unpacking bf16 once and taking the library's product is faster than reading it packed
 
 
 class Linear(nn.Module):
@@ -70,8 +70,9 @@ class Linear(nn.Module):
 class Int8Linear(Linear):
     """A Linear whose weight is int8 with one float scale per output: W = scale * int8, |int8| <= 127.
 
-    Where the kernels are not there the product unpacks the weight into the dtype of the input: it then saves memory,
-    not time.
+    The kernels round rows to 16 bits in blocks of 512 inputs and add up whole numbers (3e-5 of a row of normal
+    numbers). Where they are not there the product unpacks the weight into the dtype of the input: it then saves
+    memory, not time.
     """
 
     kind = "int8"
@@ -190,7 +191,7 @@ def packed_product(module: Linear, x: Tensor, weight: Tensor, scale: Tensor | No
     exact, library = current() == "exact", ready(x)
     if exact and library is not None:
         library = exact_kernels()
-    if library is None or not (exact or weight.dtype == torch.uint8 or x.numel() <= MANY * x.shape[-1]):
+    if library is None or (weight.dtype == torch.bfloat16 and not exact and x.numel() > MANY * x.shape[-1]):
         if weight.dtype != torch.uint8:
             return linear(x, module.unpacked().to(x.dtype), module.bias)
         rows = rounded(x)

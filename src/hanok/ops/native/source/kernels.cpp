@@ -1,6 +1,7 @@
 // The functions that Python calls; everything is one translation unit and compiles in seconds.
 #include "attention.h"
-#include "panels.h"
+#include "int4.h"
+#include "int8.h"
 #include "rows.h"
 
 extern "C" {
@@ -25,8 +26,11 @@ void hanok_product(const void* data, const void* scale, const void* bias, int64_
                    int brief, const void* x, int64_t rows, void* out, int threads) {
     if (double(rows) * double(outputs) * double(inputs) < 65536) threads = 1;
     const Weight weight = {data, scale, bias, outputs, inputs, kind, brief};
-    if (rows <= FEW || kind == INT4) product(weight, x, rows, out, threads);
-    else panels(weight, wide_rows(weight, x, rows, threads), rows, out, threads);
+    const float* wide = wide_rows(weight, x, rows, threads);
+    if (kind == INT4) int4_product(weight, wide, rows, out, threads);
+    else if (kind == INT8) int8_product(weight, wide, rows, out, threads);
+    else if (rows <= FEW) dots(weight, wide, rows, out, threads);
+    else panels(weight, wide, rows, out, threads);
 }
 
 void hanok_attend(const Step* step, const Attention* attention, int threads) {

@@ -1,4 +1,4 @@
-// Products of many rows with a weight, y = x W^T + b, for weights in float32, bfloat16 and int8: the bits of products.h.
+// Products of many rows with a weight, y = x W^T + b, for weights in float32 and bfloat16: the bits of products.h.
 //
 // Rows stand side by side in vectors, so that one number of the weight is multiplied with W rows by one instruction. The
 // order of the additions is that of products.h: the inputs fall into W classes, k modulo W, each class is summed up in
@@ -146,10 +146,7 @@ static void panel_job(const Weight& w, const Rows& rows, void* out, int64_t from
             for (int64_t half = W / 2; half; half /= 2)
                 for (int64_t i = 0; i < half * tile; i += W) store(at + i, add(load(at + i), load(at + half * tile + i)));
             for (int64_t r = p * PANEL; r < std::min<int64_t>(rows.count, (p + 1) * PANEL); r++)
-                for (int i = 0; i < n; i++) {
-                    float scale = w.scale ? ((const float*)w.scale)[o + i] : 1.0f;
-                    put(w, out, rows.first + r, o + i, at[i * PANEL + r - p * PANEL] * scale);
-                }
+                for (int i = 0; i < n; i++) put(w, out, rows.first + r, o + i, at[i * PANEL + r - p * PANEL]);
         }
     });
 }
@@ -176,13 +173,12 @@ static void panels_round(const Weight& w, const float* x, int64_t rows, void* ou
         Rows own = part(number % parts);
         int64_t from = number / parts * BROAD, to = std::min<int64_t>(w.outputs, from + BROAD);
         if (w.kind == FLOAT32) panel_job<float>(w, own, out, from, to);
-        else if (w.kind == BFLOAT16) panel_job<bf16>(w, own, out, from, to);
-        else panel_job<int8_t>(w, own, out, from, to);
+        else panel_job<bf16>(w, own, out, from, to);
     };
     in_tiles(columns * parts, threads, job);
 }
 
-// y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int4.
+// y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int8 and int4.
 static void panels(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
     const int64_t width = w.outputs * (w.brief ? 2 : 4);  // bytes
     for (int64_t first = 0; first < rows; first += ROUND)

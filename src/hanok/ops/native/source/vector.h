@@ -65,9 +65,6 @@ static inline vec load(const bf16* p) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-static inline vec load(const int8_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
-}
 static inline void store(float* p, vec x) { _mm512_storeu_ps(p, x); }
 static inline float sum(vec x) {
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
@@ -83,6 +80,24 @@ static inline vec power_of_two(vec n) {
 static inline vec keep_nan(vec y, vec x) {
     return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
 }
+static inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+
+typedef __m512i ints;
+static inline ints no_ints() { return _mm512_setzero_si512(); }
+static inline ints load_pairs(const int16_t* p) { return _mm512_loadu_si512(p); }
+static inline ints load_pairs(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p)); }
+static inline void store_pairs(int16_t* p, ints x) { _mm512_storeu_si512(p, x); }
+static inline ints same_pair(int32_t pair) { return _mm512_set1_epi32(pair); }
+static inline ints add_products(ints sum, ints a, ints b) {
+#if defined(HANOK_VNNI)
+    return _mm512_dpwssd_epi32(sum, a, b);
+#else
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+#endif
+}
+static inline vec floats(ints x) { return _mm512_cvtepi32_ps(x); }
+static inline void here(ints& x) { asm volatile("" : "+v"(x)); }
+static inline int32_t total(ints x) { return _mm512_reduce_add_epi32(x); }
 
 #elif defined(HANOK_AVX2)
 
@@ -101,9 +116,6 @@ static inline vec load(const bf16* p) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-static inline vec load(const int8_t* p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
-}
 static inline void store(float* p, vec x) { _mm256_storeu_ps(p, x); }
 static inline float sum(vec x) {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
@@ -120,6 +132,22 @@ static inline vec power_of_two(vec n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 static inline vec keep_nan(vec y, vec x) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)); }
+static inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+
+typedef __m256i ints;
+static inline ints no_ints() { return _mm256_setzero_si256(); }
+static inline ints load_pairs(const int16_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
+static inline ints load_pairs(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)); }
+static inline void store_pairs(int16_t* p, ints x) { _mm256_storeu_si256((__m256i*)p, x); }
+static inline ints same_pair(int32_t pair) { return _mm256_set1_epi32(pair); }
+static inline ints add_products(ints sum, ints a, ints b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
+static inline vec floats(ints x) { return _mm256_cvtepi32_ps(x); }
+static inline void here(ints& x) { asm volatile("" : "+x"(x)); }
+static inline int32_t total(ints x) {
+    __m128i half = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
+}
 
 #else
 
@@ -141,7 +169,6 @@ static inline vec quotient(vec a, vec b) { HANOK_EACH(a.at[i] / b.at[i]) }
 static inline vec larger(vec a, vec b) { HANOK_EACH(a.at[i] > b.at[i] ? a.at[i] : b.at[i]) }
 static inline vec load(const float* p) { HANOK_EACH(p[i]) }
 static inline vec load(const bf16* p) { HANOK_EACH(widen(p[i])) }
-static inline vec load(const int8_t* p) { HANOK_EACH(float(p[i])) }
 static inline void store(float* p, vec x) { memcpy(p, x.at, sizeof x.at); }
 static inline float sum(vec x) {
     for (int half = W / 2; half; half /= 2)
@@ -159,8 +186,43 @@ static inline vec keep_nan(vec y, vec x) {
     for (int i = 0; i < W; i++) y.at[i] = x.at[i] != x.at[i] ? x.at[i] : y.at[i];
     return y;
 }
+static inline float fma(float a, float b, float c) { return a * b + c; }
+
+struct ints {  // 2 W numbers of 16 bits, or W of 32
+    union {
+        int16_t brief[2 * W];
+        int32_t at[W];
+    };
+};
+static inline ints no_ints() { return {}; }
+template <class T>
+static inline ints load_pairs(const T* p) {
+    ints y;
+    for (int i = 0; i < 2 * W; i++) y.brief[i] = p[i];
+    return y;
+}
+static inline void store_pairs(int16_t* p, ints x) { memcpy(p, x.brief, sizeof x.brief); }
+static inline ints same_pair(int32_t pair) {
+    ints y;
+    for (int i = 0; i < W; i++) y.at[i] = pair;
+    return y;
+}
+static inline ints add_products(ints sum, ints a, ints b) {
+    for (int i = 0; i < W; i++) sum.at[i] += a.brief[2 * i] * b.brief[2 * i] + a.brief[2 * i + 1] * b.brief[2 * i + 1];
+    return sum;
+}
+static inline vec floats(ints x) { HANOK_EACH(float(x.at[i])) }
+static inline void here(ints&) {}
+static inline int32_t total(ints x) {
+    int32_t y = 0;
+    for (int i = 0; i < W; i++) y += x.at[i];
+    return y;
+}
 
 #endif
+
+// In the vectors of 16-bit numbers a pair side by side makes one of 32 bits: `add_products(sum, a, b)` adds the two
+// products of each pair. Whole numbers add up without rounding, in whichever order.
 
 // e^x to about 1e-7 of itself: 2^n e^r with |r| <= ln 2 / 2, and e^r by a polynomial (the coefficients of Cephes' expf).
 static inline vec exponential(vec given) {
@@ -184,6 +246,12 @@ static inline vec load_some(const T* p, long count) {
     T padded[W] = {};
     memcpy(padded, p, size_t(count) * sizeof(T));
     return load(padded);
+}
+
+static inline ints load_some_pairs(const int8_t* p, long count) {
+    int8_t padded[2 * W] = {};
+    memcpy(padded, p, size_t(count));
+    return load_pairs(padded);
 }
 
 static inline void store_some(float* p, vec x, long count) {
