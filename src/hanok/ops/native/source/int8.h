@@ -80,16 +80,22 @@ static void int8_few(const Weight& w, const float* x, int64_t rows, void* out, i
     });
 }
 
-// HIGH outputs with V vectors of rows that stand side by side, along one block of pairs of inputs.
+// Where rows stand side by side, V vectors of them go with SUMS / V outputs: every register is in use, and the wider the
+// rows, the fewer numbers of the weight are fetched for each product.
+constexpr int SUMS = W == 16 ? 24 : 12;
+constexpr int64_t ABREAST = 4 * W;  // rows of a whole panel
+
+// SUMS / V outputs with V vectors of rows, along one block of pairs of inputs.
 template <int V>
 __attribute__((noinline)) static void int8_panel(const int16_t* weight, const int32_t* x, const float* scale, float* sums,
                                                  int64_t pairs, bool first) {
-    ints part[HIGH][V];
-    each<HIGH>([&](auto n) HANOK_INLINE { each<V>([&](auto v) HANOK_INLINE { part[n][v] = no_ints(); }); });
+    constexpr int N = SUMS / V;
+    ints part[N][V];
+    each<N>([&](auto n) HANOK_INLINE { each<V>([&](auto v) HANOK_INLINE { part[n][v] = no_ints(); }); });
     for (; pairs > 0; pairs--, weight += 2, x += V * W) {
         ints rows[V];
         each<V>([&](auto v) HANOK_INLINE { rows[v] = load_pairs((const int16_t*)(x + v * W)); });
-        each<HIGH>([&](auto n) HANOK_INLINE {
+        each<N>([&](auto n) HANOK_INLINE {
             int32_t pair;
             memcpy(&pair, weight + n * BLOCK, 4);
             ints one = same_pair(pair);
@@ -99,38 +105,46 @@ __attribute__((noinline)) static void int8_panel(const int16_t* weight, const in
             });
         });
     }
-    each<HIGH>([&](auto n) HANOK_INLINE {
+    each<N>([&](auto n) HANOK_INLINE {
         each<V>([&](auto v) HANOK_INLINE {
-            float* at = sums + n * PANEL + v * W;
+            float* at = sums + n * ABREAST + v * W;
             store(at, fma(floats(part[n][v]), load(scale + v * W), first ? zero() : load(at)));
         });
     });
 }
 
-// Rows stood up: (panels, pairs of inputs, rows of the panel) and their scales (panels, blocks, PANEL).
+template <int V>
+static void int8_panels(const int16_t* weight, const int32_t* x, const float* scale, float* sums, int64_t count,
+                        int64_t outputs, bool first) {
+    for (int64_t o = 0; o < outputs; o += SUMS / V)
+        int8_panel<V>(weight + o * BLOCK, x, scale, sums + o * ABREAST, (count + 1) / 2, first);
+}
+
+// Rows stood up: (panels, pairs of inputs, rows of the panel) and their scales (panels, blocks, ABREAST).
 struct Stood {
     int32_t* at;
     float* scale;
     int64_t rows, pairs, blocks;
 
-    int64_t width(int64_t panel) const { return rows - panel * PANEL <= W ? W : PANEL; }
-    const int32_t* panel(int64_t p) const { return at + p * PANEL * pairs; }
-    const float* scales(int64_t p) const { return scale + p * PANEL * blocks; }
+    int64_t count(int64_t panel) const { return std::min<int64_t>(ABREAST, rows - panel * ABREAST); }
+    int64_t vectors(int64_t panel) const { return (count(panel) + W - 1) / W; }
+    const int32_t* panel(int64_t p) const { return at + p * ABREAST * pairs; }
+    const float* scales(int64_t p) const { return scale + p * ABREAST * blocks; }
 };
 
 static void stand_up(const float* x, int64_t K, const Stood& to, int64_t p) {
-    const int64_t padded = 2 * to.pairs, count = std::min<int64_t>(PANEL, to.rows - p * PANEL), width = to.width(p);
-    int16_t* brief = scratch<int16_t>(1, size_t(PANEL * padded));
-    float* scale = scratch<float>(2, size_t(PANEL * to.blocks));
+    const int64_t padded = 2 * to.pairs, count = to.count(p), width = to.vectors(p) * W;
+    int16_t* brief = scratch<int16_t>(1, size_t(ABREAST * padded));
+    float* scale = scratch<float>(2, size_t(ABREAST * to.blocks));
     for (int64_t r = 0; r < count; r++)
-        round_blocks(x + (p * PANEL + r) * K, K, brief + r * padded, scale + r * to.blocks);
+        round_blocks(x + (p * ABREAST + r) * K, K, brief + r * padded, scale + r * to.blocks);
     for (int64_t b = 0; b < to.blocks; b++)
-        for (int64_t r = 0; r < PANEL; r++)
-            to.scale[(p * to.blocks + b) * PANEL + r] = r < count ? scale[r * to.blocks + b] : 0.0f;
+        for (int64_t r = 0; r < width; r++)
+            to.scale[(p * to.blocks + b) * ABREAST + r] = r < count ? scale[r * to.blocks + b] : 0.0f;
     for (int64_t r = 0; r < width; r += 8)  // pairs are moved as floats, whose bits nobody looks at
         for (int64_t k = 0; k < to.pairs; k += 8)
             turn((const float*)brief + r * to.pairs + k, to.pairs, count - r,
-                 (float*)to.at + p * PANEL * to.pairs + k * width + r, width);
+                 (float*)to.at + p * ABREAST * to.pairs + k * width + r, width);
 }
 
 // `count` rows, from `row` on, of the outputs from `from` up to `to`; in `sums` an output's rows stand side by side.
@@ -138,52 +152,57 @@ static void put_panel(const Weight& w, void* out, const float* sums, int64_t row
     const int64_t even = w.brief || w.bias ? 0 : count / 8 * 8, whole = from + (to - from) / 8 * 8;
     for (int64_t r = 0; r < even; r += 8)
         for (int64_t o = from; o < whole; o += 8)
-            turn(sums + (o - from) * PANEL + r, PANEL, 8, (float*)out + (row + r) * w.outputs + o, w.outputs);
+            turn(sums + (o - from) * ABREAST + r, ABREAST, 8, (float*)out + (row + r) * w.outputs + o, w.outputs);
     for (int64_t r = 0; r < count; r++)
-        for (int64_t o = r < even ? whole : from; o < to; o++) put(w, out, row + r, o, sums[(o - from) * PANEL + r]);
+        for (int64_t o = r < even ? whole : from; o < to; o++) put(w, out, row + r, o, sums[(o - from) * ABREAST + r]);
+}
+
+// `count` inputs of the outputs from `from` up to `to`, in 16 bits; the last stands in for those beyond it.
+static void widen_weight(const Weight& w, int64_t k, int64_t count, int64_t from, int64_t to, int64_t room, int16_t* wide) {
+    const int64_t even = count - count % (2 * W);
+    for (int64_t o = from; o < from + room; o++, wide += BLOCK) {
+        const int8_t* data = (const int8_t*)w.data + std::min(o, to - 1) * w.inputs + k;
+        for (int64_t i = 0; i < even; i += 2 * W) store_pairs(wide + i, load_pairs(data + i));
+        if (even < count) store_pairs(wide + even, load_some_pairs(data + even, count - even));
+    }
 }
 
 // Outputs from `from` up to `to`, with panels from `first` up to `end`.
 static void int8_job(const Weight& w, const Stood& x, void* out, int64_t first, int64_t end, int64_t from, int64_t to) {
-    const int64_t K = w.inputs, tiles = (to - from + HIGH - 1) / HIGH, tile = HIGH * PANEL;
-    int16_t* wide = scratch<int16_t>(6, size_t(tiles * HIGH * BLOCK));
-    float* sums = scratch<float>(5, size_t((end - first) * tiles * tile));
+    const int64_t room = (to - from + SUMS - 1) / SUMS * SUMS;  // outputs, of which every panel's are a divisor
+    int16_t* wide = scratch<int16_t>(6, size_t(room * BLOCK));
+    float* sums = scratch<float>(5, size_t((end - first) * room * ABREAST));
     for (int64_t b = 0; b < x.blocks; b++) {
-        const int64_t count = std::min<int64_t>(BLOCK, K - b * BLOCK), even = count - count % (2 * W);
-        for (int64_t o = 0; o < tiles * HIGH; o++) {  // beyond the last output its numbers stand in for others
-            const int8_t* data = (const int8_t*)w.data + std::min(from + o, to - 1) * K + b * BLOCK;
-            for (int64_t k = 0; k < even; k += 2 * W) store_pairs(wide + o * BLOCK + k, load_pairs(data + k));
-            if (even < count) store_pairs(wide + o * BLOCK + even, load_some_pairs(data + even, count - even));
-        }
+        const int64_t count = std::min<int64_t>(BLOCK, w.inputs - b * BLOCK);
+        widen_weight(w, b * BLOCK, count, from, to, room, wide);
         for (int64_t p = first; p < end; p++) {
-            const int32_t* rows = x.panel(p) + b * BLOCK / 2 * x.width(p);
-            const float* scale = x.scales(p) + b * PANEL;
-            for (int64_t t = 0; t < tiles; t++) {
-                float* at = sums + ((p - first) * tiles + t) * tile;
-                const int16_t* weight = wide + t * HIGH * BLOCK;
-                if (x.width(p) == PANEL) int8_panel<BESIDE>(weight, rows, scale, at, (count + 1) / 2, b == 0);
-                else int8_panel<1>(weight, rows, scale, at, (count + 1) / 2, b == 0);
+            const int32_t* rows = x.panel(p) + b * BLOCK / 2 * x.vectors(p) * W;
+            const float* scale = x.scales(p) + b * ABREAST;
+            float* at = sums + (p - first) * room * ABREAST;
+            switch (x.vectors(p)) {
+                case 1: int8_panels<1>(wide, rows, scale, at, count, to - from, b == 0); break;
+                case 2: int8_panels<2>(wide, rows, scale, at, count, to - from, b == 0); break;
+                case 3: int8_panels<3>(wide, rows, scale, at, count, to - from, b == 0); break;
+                default: int8_panels<4>(wide, rows, scale, at, count, to - from, b == 0);
             }
         }
     }
-    for (int64_t p = first; p < end; p++, sums += tiles * tile) {
+    for (int64_t p = first; p < end; p++, sums += room * ABREAST) {
         for (int64_t o = from; o < to; o++) {
+            float* at = sums + (o - from) * ABREAST;
             vec scale = same(((const float*)w.scale)[o]);
-            for (int v = 0; v < BESIDE; v++) {
-                float* at = sums + (o - from) * PANEL + v * W;
-                store(at, mul(load(at), scale));
-            }
+            for (int64_t v = 0; v < x.vectors(p); v++) store(at + v * W, mul(load(at + v * W), scale));
         }
-        put_panel(w, out, sums, p * PANEL, std::min<int64_t>(x.rows - p * PANEL, PANEL), from, to);
+        put_panel(w, out, sums, p * ABREAST, x.count(p), from, to);
     }
 }
 
 static void int8_many(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
     const int64_t K = w.inputs, pairs = (K + 2 * W - 1) / (2 * W) * W, blocks = (K + BLOCK - 1) / BLOCK;
-    const int64_t panels = (rows + PANEL - 1) / PANEL, columns = (w.outputs + BROAD - 1) / BROAD;
-    const int64_t parts = (rows + PART - 1) / PART, panels_each = PART / PANEL;
-    const Stood stood = {scratch<int32_t>(3, size_t(panels * PANEL * pairs)),
-                         scratch<float>(4, size_t(panels * PANEL * blocks)), rows, pairs, blocks};
+    const int64_t panels = (rows + ABREAST - 1) / ABREAST, columns = (w.outputs + BROAD - 1) / BROAD;
+    const int64_t parts = (rows + PART - 1) / PART, panels_each = PART / ABREAST;
+    const Stood stood = {scratch<int32_t>(3, size_t(panels * ABREAST * pairs)),
+                         scratch<float>(4, size_t(panels * ABREAST * blocks)), rows, pairs, blocks};
     in_tiles(panels, threads, [&](long p) { stand_up(x, K, stood, p); });
     in_tiles(columns * parts, threads, [&](long number) {  // the parts of the rows in turn, while the weights are near
         const int64_t first = number % parts * panels_each, from = number / parts * BROAD;
