@@ -22,9 +22,15 @@ os.environ.setdefault("HANOK_NATIVE", "0")  # tests of the kernels ask for them;
 SLOW = pytest.StashKey[int]()  # how many tests were left out
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
-WIDE = ("-mavx2", "-mfma", "-mf16c", "-Wno-psabi", "-include", str(Path(__file__).parent / "ops" / "native" / "avx512.h"))
+WIDE = (
+    "-mavx2",
+    "-mfma",
+    "-mf16c",
+    "-Wno-psabi",
+    "-include",
+    str(Path(__file__).parent / "ops" / "native" / "avx512.h"),
+)
 VERSIONS = {"portable": (), "avx512": WIDE, "avx512-vnni": (*WIDE, "-DEMULATE_VNNI")}
-
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

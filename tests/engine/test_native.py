@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from hanok.model.model import Model
 from hanok.model.packing import pack_weights
 from hanok.nn.linear import Linear
 from hanok.ops import native
-from hanok.ops.native import build as building
 from hanok.ops.native.tape import Tape
 from hanok.ops.numerics import numerics
 

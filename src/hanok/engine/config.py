@@ -27,7 +27,7 @@ class EngineConfig(Config):
     num_pages: int | None = pydantic.Field(default=None, ge=1, strict=True)
     max_batch_tokens: int = pydantic.Field(default=512, ge=1, strict=True)
     max_sequences: int = pydantic.Field(default=64, ge=1, strict=True)
-    chunk: int = pydantic.Field(default=128, ge=1, strict=True)
+    chunk: int = pydantic.Field(default=256, ge=1, strict=True)
     page_order: Literal["linear", "shuffled"] = "linear"
     seed: int = pydantic.Field(default=0, strict=True)
     prefix_cache: bool = pydantic.Field(default=True, strict=True)

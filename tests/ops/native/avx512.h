@@ -2,6 +2,7 @@
 #pragma once
 #include <immintrin.h>
 
+#define HANOK_EMULATED 1
 #define __AVX512F__ 1
 #define __AVX512BW__ 1
 #define __AVX512VL__ 1

@@ -1,7 +1,6 @@
 """What a layer does to rows between its products, one call each; float32 on the CPU.
 
-Each number depends on its own row alone, so exact numerics take these kernels for any number of rows; fast ones do
-for few.
+Each number depends on its own row alone, in exact numerics as in fast ones.
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ from torch import Tensor
 from hanok.ops.native import exact_kernels, kernels
 from hanok.ops.native.product import PLAIN
 
-MOST = 1 << 16  # numbers up to which one thread and one call beat several threads and several
-
 
 def rows_ready(x: Tensor, other: Tensor | None = None) -> Any:
-    """Return the library if it is there and the quickest for tensors like these, else None."""
-    return kernels() if x.numel() <= MOST and _taken(x, other) else None
+    """Return the library if it is there and takes tensors like these, else None."""
+    return kernels() if _taken(x, other) else None
 
 
 def exact_rows_ready(x: Tensor, other: Tensor | None = None) -> Any:
-    """Return the library if exact numerics use it for tensors like these, however many, else None."""
+    """Return the library if exact numerics use it for tensors like these, else None."""
     return exact_kernels() if _taken(x, other) else None
 
 
@@ -39,7 +36,9 @@ def native_rms_norm(library: Any, x: Tensor, weight: Tensor | None, eps: float, 
     out = torch.empty_like(x)
     dim = x.shape[-1]
     gain = None if weight is None else weight.contiguous().data_ptr()
-    library.hanok_rms_norm(x.data_ptr(), gain, offset, eps, x.numel() // dim, dim, out.data_ptr())
+    library.hanok_rms_norm(
+        x.data_ptr(), gain, offset, eps, x.numel() // dim, dim, out.data_ptr(), torch.get_num_threads()
+    )
     return out
 
 
@@ -72,6 +71,7 @@ def native_rotate(
         layout == "interleaved",
         turned[0].data_ptr(),
         turned[1].data_ptr(),
+        torch.get_num_threads(),
     )
     return None if beyond else turned
 
@@ -80,5 +80,5 @@ def native_swish_gate(library: Any, gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up, to rounding."""
     gate, up = gate.contiguous(), up.contiguous()
     out = torch.empty_like(gate)
-    library.hanok_swish_gate(gate.data_ptr(), up.data_ptr(), gate.numel(), out.data_ptr())
+    library.hanok_swish_gate(gate.data_ptr(), up.data_ptr(), gate.numel(), out.data_ptr(), torch.get_num_threads())
     return out

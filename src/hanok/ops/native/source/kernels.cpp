@@ -7,7 +7,7 @@
 extern "C" {
 
 // Bumped with every change of a signature; the caller asks for the one that it was written for.
-int hanok_version() { return 1; }
+int hanok_version() { return 2; }
 
 const char* hanok_vectors() {
 #if defined(HANOK_VNNI)
@@ -38,28 +38,40 @@ void hanok_attend(const Step* step, const Attention* attention, int threads) {
     else attend<float>(*step, *attention, threads);
 }
 
-void hanok_rms_norm(const float* x, const float* gain, float offset, float eps, int64_t rows, int64_t dim, float* out) {
-    for (int64_t r = 0; r < rows; r++) rms_row(x + r * dim, gain, offset, eps, dim, out + r * dim);
+void hanok_rms_norm(const float* x, const float* gain, float offset, float eps, int64_t rows, int64_t dim, float* out,
+                    int threads) {
+    in_stretches(rows, dim, threads, [=](int64_t first, int64_t end) {
+        for (int64_t r = first; r < end; r++) rms_row(x + r * dim, gain, offset, eps, dim, out + r * dim);
+    });
 }
 
 // Turn q (tokens, heads, dim) and k (tokens, key_heads, dim) by the angles of their positions, rows of a table of
 // cosines behind one of sines. Nothing is done and one more than the largest position returned if that is not in it.
 int64_t hanok_rotate(const float* q, const float* k, const float* cos, const float* sin, int64_t length,
                      const int64_t* positions, int64_t tokens, int64_t heads, int64_t key_heads, int64_t dim,
-                     int64_t pairs, int woven, float* q_out, float* k_out) {
+                     int64_t pairs, int woven, float* q_out, float* k_out, int threads) {
     int64_t need = 0;
     for (int64_t t = 0; t < tokens; t++) need = std::max(need, positions[t] + 1);
     if (need > length) return need;
-    for (int64_t t = 0; t < tokens; t++) {
+    auto turn_heads = [=](const float* x, int64_t t, int64_t count, float* to) {
         const float *c = cos + positions[t] * pairs, *s = sin + positions[t] * pairs;
-        for (int64_t h = t * heads; h < (t + 1) * heads; h++) rotate_head(q + h * dim, c, s, pairs, dim, woven, q_out + h * dim);
-        for (int64_t h = t * key_heads; h < (t + 1) * key_heads; h++)
-            rotate_head(k + h * dim, c, s, pairs, dim, woven, k_out + h * dim);
-    }
+        for (int64_t h = t * count; h < (t + 1) * count; h++) rotate_head(x + h * dim, c, s, pairs, dim, woven, to + h * dim);
+    };
+    in_stretches(tokens, (heads + key_heads) * dim, threads, [=](int64_t first, int64_t end) {
+        for (int64_t t = first; t < end; t++) {
+            turn_heads(q, t, heads, q_out);
+            turn_heads(k, t, key_heads, k_out);
+        }
+    });
     return 0;
 }
 
-void hanok_swish_gate(const float* gate, const float* up, int64_t count, float* out) { swish_gate(gate, up, count, out); }
+void hanok_swish_gate(const float* gate, const float* up, int64_t count, float* out, int threads) {
+    in_stretches((count + LINE - 1) / LINE, LINE, threads, [=](int64_t first, int64_t end) {
+        first *= LINE;
+        swish_gate(gate + first, up + first, std::min<int64_t>(count, end * LINE) - first, out + first);
+    });
+}
 
 void hanok_add(const float* a, const float* b, int64_t count, float* out) {
     for (int64_t i = 0; i < count; i++) out[i] = a[i] + b[i];
@@ -84,13 +96,13 @@ int64_t hanok_replay(const Recorded* calls, int64_t count) {
         switch (calls[i].call) {
             case 0: hanok_product(p(0), p(1), p(2), g[3], g[4], int(g[5]), int(g[6]), p(7), g[8], p(9), int(g[10])); break;
             case 1: hanok_attend((const Step*)g[0], (const Attention*)g[1], int(g[2])); break;
-            case 2: hanok_rms_norm(p(0), p(1), float(f[0]), float(f[1]), g[2], g[3], p(4)); break;
+            case 2: hanok_rms_norm(p(0), p(1), float(f[0]), float(f[1]), g[2], g[3], p(4), int(g[5])); break;
             case 3:
                 if (int64_t need = hanok_rotate(p(0), p(1), p(2), p(3), g[4], (const int64_t*)g[5], g[6], g[7], g[8],
-                                                g[9], g[10], int(g[11]), p(12), p(13)))
+                                                g[9], g[10], int(g[11]), p(12), p(13), int(g[14])))
                     return need;
                 break;
-            case 4: hanok_swish_gate(p(0), p(1), g[2], p(3)); break;
+            case 4: hanok_swish_gate(p(0), p(1), g[2], p(3), int(g[4])); break;
             case 5: hanok_add(p(0), p(1), g[2], p(3)); break;
             case 6: hanok_lookup(p(0), (const int64_t*)g[1], g[2], g[3], p(4)); break;
             default: return -1;

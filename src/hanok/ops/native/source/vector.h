@@ -96,7 +96,11 @@ static inline ints add_products(ints sum, ints a, ints b) {
 #endif
 }
 static inline vec floats(ints x) { return _mm512_cvtepi32_ps(x); }
+#if !defined(HANOK_EMULATED)
 static inline void here(ints& x) { asm volatile("" : "+v"(x)); }
+#else
+static inline void here(ints&) {}
+#endif
 static inline int32_t total(ints x) { return _mm512_reduce_add_epi32(x); }
 
 #elif defined(HANOK_AVX2)
