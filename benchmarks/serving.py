@@ -3,7 +3,8 @@
 Hanok is a server of its own in another process, loaded by `hanok bench serve`'s own client with all requests at once.
 Transformers answers in this process, without HTTP, which is to its advantage: one padless batch by `generate`, and its
 continuous batching by `generate_batch` where the version has it. llama-server takes part with `--llama PATH`: the same
-weights, exported to GGUF, through the same client. `--set "engine.max_batch_tokens=2048"` sets hanok's server.
+weights, exported to GGUF, through the same client. `--weights int8` packs hanok's weights and makes them Q8_0 in
+llama-server; `--set "engine.max_batch_tokens=2048"` sets hanok's server.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def peers(folder: Path, llama: str, options: Any, stack: contextlib.ExitStack) -
             print(f"left out: {kind.name}: {str(error).splitlines()[0]}", file=sys.stderr)
     if llama:
         port, file = free_port(), folder / "model.gguf"
-        llm.export_gguf(file, "f32" if options.dtype == "float32" else "q8_0")
+        llm.export_gguf(file, "f32" if options.dtype == "float32" and not options.weights else "q8_0")
         named(file)
         words = [llama, "-m", str(file), "--port", str(port), "-np", options.requests, "-t", str(options.threads)]
         address = stack.enter_context(server([*words, "-c", "16384", "-cb"], port, options.threads))
@@ -134,7 +135,15 @@ def peers(folder: Path, llama: str, options: Any, stack: contextlib.ExitStack) -
 
 def main() -> None:
     options = arguments(
-        __doc__ or "", requests="32", prompt="128", answer="128", dtype="float32", depth="12", llama="", set=""
+        __doc__ or "",
+        requests="32",
+        prompt="128",
+        answer="128",
+        dtype="float32",
+        depth="12",
+        llama="",
+        set="",
+        weights="",
     )
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         folder = Path(scratch)
@@ -143,14 +152,15 @@ def main() -> None:
         hanok.LLM(model, words_of(DIALS["vocab"])).save(folder)
         port = free_port()
         words = [sys.executable, "-m", "hanok", "serve", str(folder), "--port", str(port), "ports=1", "model_name=m"]
-        words += options.set.split()
+        words += options.set.split() + (["--weights", options.weights] if options.weights else [])
         address = stack.enter_context(server(words, port, options.threads))
         runners = {"hanok": over_http(load.Target(address, "m")), **peers(folder, options.llama, options, stack)}
         found = compare(runners, options)
     if options.json:
         print(json.dumps(found))
         return
-    print(f"{options.requests} requests at once, {options.prompt} in, {options.answer} out, {options.dtype}")
+    stored = options.weights or options.dtype
+    print(f"{options.requests} requests at once, {options.prompt} in, {options.answer} out, {stored}")
     for name, row in found.items():
         gaps = f"TTFT p99 {row['p99_ttft_ms']:,.0f} ms" + (
             f", ITL p99 {row['p99_itl_ms']:,.1f} ms" if "p99_itl_ms" in row else ""
