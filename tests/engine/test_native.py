@@ -134,10 +134,25 @@ def test_recorded_steps_are_the_plain_ones(kind: str, mode: str, monkeypatch: py
     replay = Tape.replay
     monkeypatch.setattr(Tape, "replay", lambda tape: made.append(1) or replay(tape))
     options = {"numerics": mode, "page_size": 32 if mode == "exact" else 8}
-    got = [greedy(llm, 1, **options), greedy(llm, 3, **options)]
-    assert len(made) > 60
+    got = [greedy(llm, batch, **options) for batch in (1, 3, 20)]
+    assert len(made) > 90
     monkeypatch.setattr(recorded, "TOKENS", 0)
-    assert [greedy(llm, 1, **options), greedy(llm, 3, **options)] == got
+    assert [greedy(llm, batch, **options) for batch in (1, 3, 20)] == got
+
+
+def test_recordings_have_room_or_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 3 tokens takes less than one of 20; the second is made, found too large, and never again."""
+    llm = LLM(model_of(GQA, torch.float32))
+    want = [greedy(llm, 3), greedy(llm, 20)]
+    engine = Engine(llm, page_size=8)
+    engine.generate([Request([i + 1, 5, 9], 9, temperature=0.0) for i in range(3)])
+    ((held, *_),) = engine._recorder._tapes.values()
+    monkeypatch.setattr(recorded, "ROOM", 2 * held.bytes)
+    assert [greedy(llm, 3), greedy(llm, 20)] == want
+    engine.generate([Request([i + 1, 5, 9], 9, temperature=0.0) for i in range(20)])
+    assert engine._recorder._most == 19 and held.bytes == sum(
+        tape.bytes for tape, *_ in engine._recorder._tapes.values()
+    )
 
 
 def test_a_model_that_changes_is_recorded_anew() -> None:
@@ -163,7 +178,7 @@ def test_what_cannot_be_recorded_goes_on_as_before(build: Build) -> None:
     engine = Engine(build("hybrid", torch.float32))
     ids, tokens = [1, 2], []
     got = engine.generate([Request(ids, 12, temperature=0.0)])[0].tokens
-    assert engine._recorder._never
+    assert engine._recorder._most == 0
     for _ in range(12):
         with torch.no_grad():
             tokens.append(int(engine.llm.model(torch.tensor([ids + tokens]))[0, -1].argmax()))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hanok.engine.paged import Paged
+from hanok.engine.paged import FEW, Paged
 from hanok.model.model import Model
 from hanok.ops import native
 from hanok.ops.native.tape import NotRecordableError, Tape
@@ -22,7 +22,8 @@ from hanok.ops.numerics import current
 
 AFTER = 3  # steps of one size that are worth a recording
 KEPT = 8  # recordings held at once
-TOKENS = 8  # of a step, beyond which calls cost little beside their work, and a recording much memory
+ROOM = 256 << 20  # bytes of all recordings; one that takes more alone is not held
+TOKENS = FEW  # of a step, beyond which it attends by torch
 
 
 class Recorder:
@@ -37,18 +38,18 @@ class Recorder:
         self._tensors: list[Tensor] = []
         self._places: list[int] = []
         self._hooks: list[dict[Any, Any]] = []
-        self._times, self._never = [0] * (TOKENS + 1), False
+        self._times, self._most = [0] * (TOKENS + 1), TOKENS
 
     def hidden(self, model: Model, tokens: Tensor, ctx: Paged) -> Tensor:
         """Return the last hidden states (1,T,dim) of tokens (1,T), by a recording where there is one."""
         if model is not self._model:
-            self._model, self._never = model, False
+            self._model, self._most = model, TOKENS
             self._tapes.clear()
         count = tokens.shape[1]
         library, mode = native.kernels(), current()
         if mode == "exact" and native.exact_kernels() is not library:
             library = None  # it came after the first exact product
-        if self._never or library is None or count > TOKENS:
+        if library is None or count > self._most:
             return self._model.hidden(tokens, ctx)
         self._times[count] += 1
         if self._times[count] < AFTER:
@@ -72,11 +73,14 @@ class Recorder:
         try:
             found = tape.record(lambda: self._model.hidden(into, ctx))
         except NotRecordableError:
-            self._never = True
+            self._most = 0
             self._tapes.clear()
             return self._model.hidden(tokens, ctx)
+        if tape.bytes > ROOM:
+            self._most = tokens.shape[1] - 1
+            return found.clone()
         self._tapes[key] = (tape, ctx, into)
-        while len(self._tapes) > KEPT:
+        while len(self._tapes) > KEPT or sum(held.bytes for held, _, _ in self._tapes.values()) > ROOM:
             self._tapes.popitem(last=False)
         return found.clone()
 

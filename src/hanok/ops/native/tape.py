@@ -54,6 +54,7 @@ class Tape:
     def __init__(self, library: Any) -> None:
         self.library, self.held, self._written = library, [], []  # type: tuple[Any, list[Any], list[Recorded]]
         self.result: Tensor | None = None
+        self.bytes = 0  # of the memory that its calls write to
         self._calls: Any = None
 
     def record(self, forward: Callable[[], Tensor]) -> Tensor:
@@ -120,8 +121,11 @@ class _Watching(TorchDispatchMode):
             raise NotRecordableError(str(func))  # before it is done: a state must not be changed twice
         out = func(*args, **kwargs)
         self.tape.held.append((args, out))
+        if func in FRESH:
+            self.tape.bytes += out.untyped_storage().nbytes()
+            return out
         if func in FREE:
-            if func not in FRESH and out.untyped_storage().data_ptr() != args[0].untyped_storage().data_ptr():
+            if out.untyped_storage().data_ptr() != args[0].untyped_storage().data_ptr():
                 raise NotRecordableError(f"{func} made a copy")
             return out
         if func is aten.add.Tensor and not kwargs and _plain(*args, out) and args[0].shape == args[1].shape:
