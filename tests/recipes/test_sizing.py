@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,6 +85,15 @@ def test_a_hollow_model_counts_every_product_and_computes_none(preset: str) -> N
     held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in _tensors(hollow)}
     whole = sum(tensor.nbytes for tensor in _tensors(hollow))
     assert sum(held.values()) < whole, "the matrices take no memory"
+
+
+def test_steps_that_are_replayed_count_as_those_that_they_repeat(kernels: Any) -> None:
+    """A replayed step asks for the head alone."""
+    hollow = Hollow(ModelConfig.preset("llama-tiny"), torch.float32, "cpu")
+    engine = Engine(hollow.llm)
+    steps = walk(engine, hollow.seen, prompts(3, 12, hollow.llm.config.vocab, random.Random(0)), 12)[1:]
+    assert len(engine._recorder._tapes) == 1
+    assert all(step.products == steps[0].products for step in steps) and steps[0].products.total() > 2
 
 
 def test_predicted_times_are_the_steps_and_their_products() -> None:

@@ -15,6 +15,7 @@ from hanok.model.config import ModelConfig
 from hanok.model.model import Model
 from hanok.model.packing import pack_weights
 from hanok.model.weights import DTYPES
+from hanok.ops.native import prepare
 
 PRESET = "preset="
 
@@ -45,8 +46,10 @@ def open_model(
 ) -> LLM:
     """Return a model by directory, hub name, or as `preset=NAME` with random weights and no tokenizer.
 
-    `weights` packs the matrices (fp32, bf16, int8, int4), as `load` does.
+    `weights` packs the matrices (fp32, bf16, int8, int4), as `load` does. The kernels that `run` and `serve` answer
+    with are built first if need be: what is measured is what those will do.
     """
+    prepare(wait=True)
     dials = list(dials)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r}{suggest(dtype, DTYPES)} (known: {', '.join(DTYPES)})")

@@ -14,6 +14,7 @@ from hanok.model.config import ModelConfig
 from hanok.model.packing import check_weights
 from hanok.model.preset import PRESETS
 from hanok.model.weights import DTYPES, is_model_dir, read_architecture, read_config
+from hanok.ops.native import prepare
 from hanok.recipes.bench.subject import PRESET, open_model, read_preset, split
 from hanok.recipes.sizing.forecast import Service, check, errors, memory, speed, stored_kind
 from hanok.recipes.sizing.products import Ground
@@ -33,6 +34,7 @@ def plan(
 ) -> dict[str, Any]:
     """Return the prediction for prompts and answers of lengths in batches (`sizes`), and what `check` measured."""
     settings, dials = split(words)
+    prepare(wait=True)  # a server answers with the kernels, so they are what is timed
     config, as_stored, kind = find(model, dials)
     ground = Ground(_dtype(dtype or as_stored), _kind(weights or kind), pick(), _numerics(settings))
     service = Service(*sizes, settings=settings, budget=budget)
