@@ -128,7 +128,7 @@ def walk(engine: Engine, seen: Counter[Product], prompts: Sequence[Sequence[int]
             if event.error is not None:
                 raise event.error
         step = Step(seconds, Counter(seen), [event.id for event in events if event.tokens])
-        if steps and len(steps[-1].ids) == len(step.ids) and step.products.total() < steps[-1].products.total():
+        if steps and len(steps[-1].ids) == len(step.ids) and len(step.products) <= 1 < len(steps[-1].products):
             step.products = steps[-1].products  # the engine has replayed the step before, and asked for the head alone
         steps.append(step)
     return steps
