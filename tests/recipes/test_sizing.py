@@ -22,7 +22,7 @@ from hanok.nn.linear import Linear
 from hanok.recipes.bench.subject import prompts
 from hanok.recipes.sizing import forecast, products
 from hanok.recipes.sizing.forecast import Service, _figures, errors, memory, stored_kind
-from hanok.recipes.sizing.hollow import Hollow, Product, Step, walk
+from hanok.recipes.sizing.hollow import Hollow, Product, Step
 from hanok.recipes.sizing.products import Ground, read_bandwidth, seconds_of
 from hanok.recipes.sizing.report import find
 
@@ -71,7 +71,7 @@ def test_a_hollow_model_counts_every_product_and_computes_none(preset: str) -> N
     config = ModelConfig.preset(preset)
     hollow = Hollow(config, torch.float32, "cpu")
     rows = prompts(2, 12, config.vocab, random.Random(0))
-    steps = walk(Engine(hollow.llm), hollow.seen, rows, 3)
+    steps = hollow.walk(Engine(hollow.llm), rows, 3)
     head = hollow.llm.model.head
     assert head is not None and [len(step.ids) for step in steps] == [2, 2, 2]
     direct = [hollow.llm.model.get_submodule(name) for name in hollow.direct]
@@ -91,9 +91,9 @@ def test_steps_that_are_replayed_count_as_those_that_they_repeat(kernels: Any) -
     """A replayed step asks for the head alone."""
     hollow = Hollow(ModelConfig.preset("llama-tiny"), torch.float32, "cpu")
     engine = Engine(hollow.llm)
-    steps = walk(engine, hollow.seen, prompts(3, 12, hollow.llm.config.vocab, random.Random(0)), 12)[1:]
-    assert len(engine._recorder._tapes) == 1
-    assert all(step.products == steps[0].products for step in steps) and steps[0].products.total() > 2
+    first, again = (hollow.walk(engine, prompts(3, 12, 256, random.Random(seed)), 12)[1:] for seed in (0, 1))
+    assert engine.replayed == 3
+    assert all(step.products == first[0].products for step in first + again) and first[0].products.total() > 2
 
 
 def test_predicted_times_are_the_steps_and_their_products() -> None:

@@ -142,6 +142,11 @@ class Engine:
         return self.config.numerics
 
     @property
+    def replayed(self) -> int:
+        """Return how many tokens the last step computed by replaying an earlier one, 0 if it did not."""
+        return self._recorder.replayed
+
+    @property
     def has_work(self) -> bool:
         """Say whether any request is waiting or running."""
         return bool(self._live)

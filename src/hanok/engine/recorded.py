@@ -39,13 +39,14 @@ class Recorder:
         self._places: list[int] = []
         self._hooks: list[dict[Any, Any]] = []
         self._times, self._most = [0] * (TOKENS + 1), TOKENS
+        self.replayed = 0  # tokens of the last step, if it was a recording
 
     def hidden(self, model: Model, tokens: Tensor, ctx: Paged) -> Tensor:
         """Return the last hidden states (1,T,dim) of tokens (1,T), by a recording where there is one."""
         if model is not self._model:
             self._model, self._most = model, TOKENS
             self._tapes.clear()
-        count = tokens.shape[1]
+        count, self.replayed = tokens.shape[1], 0
         library, mode = native.kernels(), current()
         if mode == "exact" and native.exact_kernels() is not library:
             library = None  # it came after the first exact product
@@ -62,6 +63,7 @@ class Recorder:
             into.copy_(tokens)
             found = tape.replay()
             if found is not None:
+                self.replayed = count
                 return found.clone()
         return self._record(key, Tape(library), tokens, ctx)
 

@@ -27,7 +27,7 @@ from hanok.ops.peak import matmul_peak
 from hanok.recipes.bench.offline import Load, measure
 from hanok.recipes.bench.runner import Hanok
 from hanok.recipes.bench.subject import check_lengths, prompts
-from hanok.recipes.sizing.hollow import Hollow, Product, Step, walk
+from hanok.recipes.sizing.hollow import Hollow, Product, Step
 from hanok.recipes.sizing.products import Ground, read_bandwidth, seconds_of
 
 DECODE = 24  # steps that a hollow model is timed for
@@ -102,14 +102,14 @@ def _walks(hollow: Hollow, batch: int, service: Service) -> tuple[list[Step], li
     draw = random.Random(0)
     vocab = hollow.llm.config.vocab
     engine = Engine(hollow.llm, **{**service.settings, "max_sequences": max(batch, _most(service))})
-    walk(engine, hollow.seen, prompts(batch, service.input_len, vocab, draw), min(2, service.output_len))
-    reads = walk(engine, hollow.seen, prompts(batch, service.input_len, vocab, draw), 1)
+    hollow.walk(engine, prompts(batch, service.input_len, vocab, draw), min(2, service.output_len))
+    reads = hollow.walk(engine, prompts(batch, service.input_len, vocab, draw), 1)
     done = sum(2 * p.inputs * p.outputs * p.rows * count for step in reads for p, count in step.products.items())
     if done < batch * service.input_len * _least(hollow):
         raise HanokError("the products of this model could not be counted, so that its speed cannot be predicted")
     amid = max(1, min(DECODE, service.output_len - 1))
     length = service.input_len + max(0, service.output_len - amid) // 2
-    writes = walk(engine, hollow.seen, prompts(batch, length, vocab, draw), amid + 1)
+    writes = hollow.walk(engine, prompts(batch, length, vocab, draw), amid + 1)
     return reads, [step for step in writes if len(step.ids) == batch][-amid:]
 
 

@@ -49,10 +49,12 @@ class Step:
 
 
 class Hollow:
-    """An LLM whose products are noted in `seen` and not computed."""
+    """An LLM whose products are noted and not computed."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: str) -> None:
-        self.seen: Counter[Product] = Counter()
+        self._layers: Counter[Product] = Counter()
+        self._head: Counter[Product] = Counter()
+        self._repeated: dict[int, Counter[Product]] = {}  # the layers' products, by a step's number of tokens
         self.direct: set[str] = set()  # linears whose matrix the model reads itself
         self._blank: dict[tuple[Any, ...], Tensor] = {}
         self._asked: set[str] = set()
@@ -68,11 +70,31 @@ class Hollow:
         model.load_state_dict(tensors, strict=False, assign=True)
         model.tie()
         self.llm = LLM(model)
-        walk(Engine(self.llm), self.seen, [[0, 1]], 2)
+        self.walk(Engine(self.llm), [[0, 1]], 2)
         idle = ("mtp.", "pooler")
         self.direct = {name for name in linears if name not in self._asked and not name.startswith(idle)}
         real = {f"{name}.weight": _numbers(linears[name].weight, device) for name in self.direct}
         model.load_state_dict(real, strict=False, assign=True)
+
+    def walk(self, engine: Engine, prompts: Sequence[Sequence[int]], output_len: int) -> list[Step]:
+        """Answer prompts and return what each step was made of."""
+        for prompt in prompts:
+            engine.add(Request(list(prompt), output_len, temperature=0.0, ignore_eos=True))
+        steps: list[Step] = []
+        while engine.has_work:
+            self._layers, self._head = Counter(), Counter()
+            begun = time.perf_counter()
+            events = engine.step()
+            seconds = time.perf_counter() - begun
+            for event in events:
+                if event.error is not None:
+                    raise event.error
+            if engine.replayed:
+                self._layers = self._repeated[engine.replayed]
+            elif self._layers:
+                self._repeated[max(product.rows for product in self._layers)] = self._layers
+            steps.append(Step(seconds, self._layers + self._head, [event.id for event in events if event.tokens]))
+        return steps
 
     def _empty(self, module: Linear, name: str) -> None:
         """Put a note in the place of a product; the head's numbers are drawn, as of zeros every row is the same."""
@@ -82,7 +104,8 @@ class Hollow:
             rows = x.numel() // max(1, x.shape[-1])
             self._asked.add(name)
             if rows:
-                self.seen[Product(module.inputs, module.outputs, rows, expert)] += 1
+                seen = self._head if drawn else self._layers
+                seen[Product(module.inputs, module.outputs, rows, expert)] += 1
             return self._answer((*x.shape[:-1], module.outputs), x, drawn)
 
         def notes(experts: Sequence[int]) -> list[Callable[[Tensor], Tensor]]:
@@ -112,26 +135,6 @@ class Hollow:
             made = torch.zeros(shape, dtype=x.dtype, device=x.device)
             self._blank[key] = made.normal_(generator=_draw(x.device)) if drawn else made
         return self._blank[key]
-
-
-def walk(engine: Engine, seen: Counter[Product], prompts: Sequence[Sequence[int]], output_len: int) -> list[Step]:
-    """Answer prompts with a hollow model and return what each step was made of."""
-    for prompt in prompts:
-        engine.add(Request(list(prompt), output_len, temperature=0.0, ignore_eos=True))
-    steps: list[Step] = []
-    while engine.has_work:
-        seen.clear()
-        begun = time.perf_counter()
-        events = engine.step()
-        seconds = time.perf_counter() - begun
-        for event in events:
-            if event.error is not None:
-                raise event.error
-        step = Step(seconds, Counter(seen), [event.id for event in events if event.tokens])
-        if steps and len(steps[-1].ids) == len(step.ids) and len(step.products) <= 1 < len(steps[-1].products):
-            step.products = steps[-1].products  # the engine has replayed the step before, and asked for the head alone
-        steps.append(step)
-    return steps
 
 
 def _numbers(tensor: Tensor, device: str, *, hollow: bool = False) -> Tensor:
