@@ -29,7 +29,7 @@ from hanok.text.stages import DATA
 from hanok.train.allocator import keep_freed_memory
 from hanok.train.stages import PRETRAIN, PretrainConfig
 
-TARGET = {"dim": 256, "depth": 8, "heads": 4, "kv_heads": 2}
+TARGET = {"depth": 8, "heads": 4, "kv_heads": 2}
 DRAFT = {"dim": 128, "depth": 1, "heads": 4, "kv_heads": 2}
 PROMPTS = [
     "Return a list of the names of all ",
@@ -52,7 +52,7 @@ def trained(folder: Path, dials: dict[str, int], steps: int) -> Path:
 
 def distilled(target: Path, draft: Path, texts: int) -> Path:
     """Return the draft's folder after it has read so many of the target's own continuations of documentation."""
-    made = draft.with_name(f"{draft.name}-distilled-{texts}")
+    made = draft.with_name(f"{draft.name}-distilled-{target.name}-{texts}")
     if not texts or made.exists():
         return made if texts else draft
     llm, small = hanok.load(target), hanok.load(draft)
@@ -87,12 +87,13 @@ def answers(llm: Any, numerics: str, temperature: float, speculation: Any) -> tu
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", folder="runs/speculation", steps="300", draft_steps="600", distil="512")
+    asked = {"dim": "256", "steps": "300", "draft_steps": "600", "distil": "512"}
+    options = arguments(__doc__ or "", folder="runs/speculation", **asked)
     keep_freed_memory()
     began = time.monotonic()
     folder = Path(options.folder)
     draft = trained(folder, DRAFT, int(options.draft_steps))
-    target = trained(folder, TARGET, int(options.steps))
+    target = trained(folder, TARGET | {"dim": int(options.dim)}, int(options.steps))
     native.prepare(wait=True)
     draft = distilled(target, draft, int(options.distil))
     llm, small = hanok.load(target), hanok.load(draft)
