@@ -226,7 +226,8 @@ static inline int32_t total(ints x) {
 #endif
 
 // In the vectors of 16-bit numbers a pair side by side makes one of 32 bits: `add_products(sum, a, b)` adds the two
-// products of each pair. Whole numbers add up without rounding, in whichever order.
+// products of each pair. Whole numbers add up without rounding, in whichever order. `here(x)` has x in a register by now:
+// a compiler that makes all products before it adds the first keeps the sums in memory.
 
 // e^x to about 1e-7 of itself: 2^n e^r with |r| <= ln 2 / 2, and e^r by a polynomial (the coefficients of Cephes' expf).
 static inline vec exponential(vec given) {
