@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,13 +36,13 @@ def stalled(url: str, body: dict[str, Any]) -> socket.socket:
 @pytest.mark.parametrize("count", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_stalled_readers_block_nobody_and_are_let_go(llm: LLM, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(stream, "STALL", 2.0)
-    with Server(llm, port=0, model_name="tiny", max_queue=1000, engine={"max_sequences": 12}) as server:
-        links = [stalled(server.url, WORDY) for _ in range(count)]
+    places = {"max_sequences": 8 * count + 4}  # of each reader's eight answers; the turns of a queue are not asked here
+    with Server(llm, port=0, model_name="tiny", max_queue=1000, engine=places) as server, ExitStack() as links:
+        for _ in range(count):
+            links.enter_context(stalled(server.url, WORDY))
         for _ in range(5):
             assert send(server.url, TEXT, {"prompt": "a", "max_tokens": 3})[0] == 200
         settle(server)  # although nobody has read a byte, and every connection is still open
-        for link in links:
-            link.close()
 
 
 def test_what_a_slow_reader_is_behind_is_bounded(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
