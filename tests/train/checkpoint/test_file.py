@@ -76,6 +76,18 @@ def test_a_missing_piece_and_another_shape_are_noticed(tmp_path: Path) -> None:
         Shelf([path]).read("a", torch.empty(4, 3))
 
 
+def test_a_file_that_goes_while_it_is_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors lets torch open it again, which has an error of its own for a file that is not there."""
+
+    def gone(path: Path, framework: str) -> None:
+        raise RuntimeError(f"unable to open file <{path}> in read-only mode: No such file or directory (2)")
+
+    (file,) = scattered(random.Random(0), {"a": torch.arange(6.0)}, tmp_path)[:1]
+    monkeypatch.setattr("hanok.train.checkpoint.file.safe_open", gone)
+    with pytest.raises(ArtifactError, match=f"{file.name} cannot be read"):
+        Shelf([file])
+
+
 def test_files_are_divided_by_size() -> None:
     pieces = [
         Piece(str(number), (size,), ((0, size),), torch.zeros(size)) for number, size in enumerate([1, 2, 9, 1, 1])

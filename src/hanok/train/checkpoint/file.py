@@ -40,6 +40,7 @@ DTYPES = {
     torch.bool: "BOOL",
 }
 NAMED = {word: dtype for dtype, word in DTYPES.items()}
+GONE = (SafetensorError, OSError, RuntimeError)  # torch opens the file a second time, in words of its own
 
 
 def parts(pieces: Sequence[Piece], limit: int) -> list[list[Piece]]:
@@ -154,7 +155,7 @@ class Shelf(Mapping[str, Tensor]):
             if box == stored.box:
                 return cast(Tensor, opened.get_tensor(name))
             return cast(Tensor, opened.get_slice(name)[within(box, stored.box)])
-        except (SafetensorError, OSError) as error:
+        except GONE as error:
             raise ArtifactError(f"{stored.file} cannot be read: {error}") from None
 
 
@@ -169,6 +170,6 @@ def _index(file: Path) -> list[tuple[str, Stored]]:
                 where = sharding.get(name, {OFFSETS: [0] * len(lengths), SHAPE: lengths})
                 box = tuple((at, at + length) for at, length in zip(where[OFFSETS], lengths, strict=True))
                 found.append((name, Stored(file, box, tuple(where[SHAPE]), NAMED[part.get_dtype()])))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*GONE, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{file} cannot be read: {error}") from None
     return found
