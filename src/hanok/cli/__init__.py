@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import cyclopts
 
@@ -68,23 +69,24 @@ GROUPS = ("tokenizer", "data", "scale", "classic", "compare", "plan", "bench")  
 
 def build(called: str = "") -> cyclopts.App:
     """Return the command line as an app whose verbs are still unloaded; the called one shows its whole docstring."""
+    # The first page goes without the library for markdown, which takes as long to import as all the rest.
+    page: Literal["markdown", "plaintext"] = (
+        "markdown" if any(called in verbs for verbs in VERBS.values()) else "plaintext"
+    )
     app = cyclopts.App(
         name="hanok",
         help="The whole life of a language model in one package.",
         help_epilogue=EPILOGUE,
-        help_format="plaintext",  # the library for markdown takes as long to import as all the rest
+        help_format=page,
         version=__version__,
         result_action="return_value",
     )
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = cyclopts.Group(title, sort_key=order)
         for verb, summary in verbs.items():
-            module, function = f"hanok.cli.{verb.replace('-', '_')}", verb.replace("-", "_")
-            if verb in GROUPS:
-                app.command(f"{module}:app", name=verb, help=summary, group=group)
-            else:
-                line = None if verb == called else summary
-                app.command(f"{module}:{function}", name=verb, help=line, group=group, help_format="markdown")
+            target = "app" if verb in GROUPS else verb
+            line = None if verb == called else summary
+            app.command(f"hanok.cli.{verb}:{target}".replace("-", "_"), name=verb, help=line, group=group)
     return app
 
 

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from hanok.engine.local import LLM
     from hanok.recipes.bench.offline import Load
 
-app = cyclopts.App(
-    name="bench",
-    help="Measure how fast a model answers, alone or against peers on the same weights.",
-    help_format="markdown",
-)
+app = cyclopts.App(name="bench", help="Measure how fast a model answers, alone or against peers on the same weights.")
 
 Subject = Annotated[str, cyclopts.Parameter(help="model folder, hub id, or preset=NAME with random weights")]
 Words = Annotated[str, cyclopts.Parameter(help="a preset's dials (depth=8), or engine settings (numerics=exact)")]

@@ -14,9 +14,7 @@ from hanok.core.errors import UsageError
 if TYPE_CHECKING:
     from hanok.classic.word_vectors import WordVectors
 
-app = cyclopts.App(
-    name="classic", help="The models before the network: n-grams and word vectors.", help_format="markdown"
-)
+app = cyclopts.App(name="classic", help="The models before the network: n-grams and word vectors.")
 
 Data = Annotated[
     list[str] | None,

@@ -26,7 +26,7 @@ from hanok.cli.common import (
 if TYPE_CHECKING:
     from hanok.core.artifact import Artifact
 
-app = cyclopts.App(name="compare", help="Measure parts or models side by side.", help_format="markdown")
+app = cyclopts.App(name="compare", help="Measure parts or models side by side.")
 
 
 @app.default

@@ -15,9 +15,7 @@ from hanok.cli.data_select import score, select
 from hanok.cli.data_synthesize import synthesize
 from hanok.cli.data_trace import trace
 
-app = cyclopts.App(
-    name="data", help="Prepare text for training, or show what a trainer would see.", help_format="markdown"
-)
+app = cyclopts.App(name="data", help="Prepare text for training, or show what a trainer would see.")
 for verb in (clean, ngram, score, select, synthesize, trace):
     app.command(verb)
 

@@ -9,7 +9,7 @@ import cyclopts
 from hanok.cli.common import Json, emit
 from hanok.core.errors import UsageError
 
-app = cyclopts.App(name="plan", help="Say what a run will take before it is started.", help_format="markdown")
+app = cyclopts.App(name="plan", help="Say what a run will take before it is started.")
 BYTES = ("weights_bytes", "optimizer_bytes", "average_bytes", "passing_bytes", "peak_bytes")
 
 

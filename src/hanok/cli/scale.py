@@ -22,9 +22,7 @@ from hanok.cli.common import (
 )
 from hanok.core.errors import UsageError
 
-app = cyclopts.App(
-    name="scale", help="Run a ladder of small models, or fit a scaling law to measured losses.", help_format="markdown"
-)
+app = cyclopts.App(name="scale", help="Run a ladder of small models, or fit a scaling law to measured losses.")
 
 
 @app.command

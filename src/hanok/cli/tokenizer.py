@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hanok.text.tokenizer import Tokenizer
     from hanok.text.tokenizer.measure import Cost, Size
 
-app = cyclopts.App(name="tokenizer", help="Train a tokenizer on your text, or measure one.", help_format="markdown")
+app = cyclopts.App(name="tokenizer", help="Train a tokenizer on your text, or measure one.")
 
 
 @app.command

@@ -156,17 +156,17 @@ static void int4_product(const Weight& w, const float* x, int64_t rows, void* ou
     const int64_t K = w.inputs, groups = (K + GROUP - 1) / GROUP, padded = groups * GROUP;
     const Rounded rounded = {scratch<int8_t>(1, size_t(rows * padded)), scratch<float>(2, size_t(rows * groups)),
                              scratch<int32_t>(3, size_t(rows * groups))};
-    auto round = [=](int64_t r) {
-        for (int64_t g = 0; g < groups; g++) {
-            int8_t* at = rounded.at + r * padded + g * GROUP;
-            int32_t all = 0;
-            const int64_t count = std::min<int64_t>(GROUP, K - g * GROUP);
-            rounded.scale[r * groups + g] = round_to<127>(x + r * K + g * GROUP, count, GROUP, at);
-            for (int k = 0; k < GROUP; k++) all += at[k];
-            rounded.total[r * groups + g] = all;
-        }
-    };
-    in_rows(rows, threads, round);
+    in_stretches(rows, K, threads, [=](int64_t first, int64_t end) {
+        for (int64_t r = first; r < end; r++)
+            for (int64_t g = 0; g < groups; g++) {
+                int8_t* at = rounded.at + r * padded + g * GROUP;
+                int32_t all = 0;
+                const int64_t count = std::min<int64_t>(GROUP, K - g * GROUP);
+                rounded.scale[r * groups + g] = round_to<127>(x + r * K + g * GROUP, count, GROUP, at);
+                for (int k = 0; k < GROUP; k++) all += at[k];
+                rounded.total[r * groups + g] = all;
+            }
+    });
     in_parts(rows, w.outputs, threads, [&](int64_t first, int64_t end, int64_t from, int64_t to) {
         int4_part(w, rounded, out, first, end, from, to);
     });

@@ -70,7 +70,9 @@ static void int8_few(const Weight& w, const float* x, int64_t rows, void* out, i
     const int64_t K = w.inputs, padded = (K + 2 * W - 1) / (2 * W) * (2 * W), blocks = (K + BLOCK - 1) / BLOCK;
     const Brief brief = {scratch<int16_t>(1, size_t(rows * padded)), scratch<float>(2, size_t(rows * blocks)), padded,
                          blocks};
-    in_rows(rows, threads, [=](int64_t r) { round_blocks(x + r * K, K, brief.at + r * padded, brief.scale + r * blocks); });
+    in_stretches(rows, K, threads, [=](int64_t first, int64_t end) {
+        for (int64_t r = first; r < end; r++) round_blocks(x + r * K, K, brief.at + r * padded, brief.scale + r * blocks);
+    });
     in_parts(rows, w.outputs, threads, [&](int64_t first, int64_t end, int64_t from, int64_t to) {
         int64_t output = from;
         if (end - first == 1)

@@ -4,6 +4,7 @@
 // and never the answer. Nothing is divided beforehand, so that a core that someone else uses gets less. Workers that
 // find no job spin for a moment, then sleep.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -127,4 +128,16 @@ template <class F>
 static void in_tiles(long count, int threads, F&& each) {
     auto call = [](void* with, long tile) { (*static_cast<std::remove_reference_t<F>*>(with))(tile); };
     the_pool()->run(count, threads, call, &each);
+}
+
+constexpr int64_t ALONE = 32768;  // numbers up to which one thread is done before another has heard of it
+
+// work(first, end) for `rows` of `width` numbers, divided among threads where there are many.
+template <class Work>
+static void in_stretches(int64_t rows, int64_t width, int threads, Work&& work) {
+    const int64_t pieces = rows * width <= ALONE ? 1 : std::min<int64_t>(rows, 4 * threads);
+    const int64_t step = pieces ? (rows + pieces - 1) / pieces : 0;
+    in_tiles(pieces, threads, [&](long piece) {
+        work(std::min<int64_t>(rows, piece * step), std::min<int64_t>(rows, (piece + 1) * step));
+    });
 }

@@ -138,24 +138,14 @@ static void in_parts(int64_t rows, int64_t outputs, int threads, Part&& part) {
     in_tiles(slices * columns, threads, tile);
 }
 
-// each(row) for all rows, divided among threads.
-template <class Each>
-static void in_rows(int64_t rows, int threads, Each&& each) {
-    auto slice = [&](long number) {
-        for (int64_t r = number * BLOCK_ROWS; r < std::min<int64_t>(rows, (number + 1) * BLOCK_ROWS); r++) each(r);
-    };
-    in_tiles((rows + BLOCK_ROWS - 1) / BLOCK_ROWS, threads, slice);
-}
-
 // Rows as float32; those that are not are copied.
 static const float* wide_rows(const Weight& w, const void* given, int64_t rows, int threads) {
     if (!w.brief) return (const float*)given;
     const int64_t K = w.inputs;
     float* wide = scratch<float>(0, size_t(rows * K));
-    auto widened = [=](int64_t r) {
-        for (int64_t i = r * K; i < (r + 1) * K; i++) wide[i] = widen(((const bf16*)given)[i]);
-    };
-    in_rows(rows, threads, widened);
+    in_stretches(rows, K, threads, [=](int64_t first, int64_t end) {
+        for (int64_t i = first * K; i < end * K; i++) wide[i] = widen(((const bf16*)given)[i]);
+    });
     return wide;
 }
 

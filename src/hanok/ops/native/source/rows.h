@@ -2,20 +2,8 @@
 #pragma once
 #include "pool.h"
 #include "vector.h"
-#include <algorithm>
 
-constexpr int64_t LINE = 1024;   // numbers of a vector without rows that are dealt with at a time
-constexpr int64_t ALONE = 32768;  // numbers up to which one thread is done before another has heard of it
-
-// work(first, end) for `rows` of `width` numbers, divided among threads where there are many.
-template <class Work>
-static void in_stretches(int64_t rows, int64_t width, int threads, Work&& work) {
-    const int64_t pieces = rows * width <= ALONE ? 1 : std::min<int64_t>(rows, 4 * threads);
-    const int64_t step = pieces ? (rows + pieces - 1) / pieces : 0;
-    in_tiles(pieces, threads, [&](long piece) {
-        work(std::min<int64_t>(rows, piece * step), std::min<int64_t>(rows, (piece + 1) * step));
-    });
-}
+constexpr int64_t LINE = 1024;  // numbers of a vector without rows that are dealt with at a time
 
 static void rms_row(const float* x, const float* gain, float offset, float eps, int64_t dim, float* out) {
     vec squares = zero();
