@@ -33,11 +33,23 @@ def stalled(url: str, body: dict[str, Any]) -> socket.socket:
     return link
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(50, marks=pytest.mark.slow)])
-def test_stalled_readers_block_nobody_and_are_let_go(llm: LLM, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+BEHIND_ALL = pytest.mark.xfail(reason="a neighbour stands behind 400 answers in the queue for 12 places", strict=False)
+
+
+@pytest.mark.parametrize(
+    ("count", "places"),
+    [
+        (1, 12),
+        pytest.param(50, 404, marks=pytest.mark.slow),
+        pytest.param(50, 12, marks=[pytest.mark.slow, BEHIND_ALL]),
+    ],
+)
+def test_stalled_readers_block_nobody_and_are_let_go(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, count: int, places: int
+) -> None:
     monkeypatch.setattr(stream, "STALL", 2.0)
-    places = {"max_sequences": 8 * count + 4}  # of each reader's eight answers; the turns of a queue are not asked here
-    with Server(llm, port=0, model_name="tiny", max_queue=1000, engine=places) as server, ExitStack() as links:
+    engine = {"max_sequences": places}  # each reader asks for eight answers
+    with Server(llm, port=0, model_name="tiny", max_queue=1000, engine=engine) as server, ExitStack() as links:
         for _ in range(count):
             links.enter_context(stalled(server.url, WORDY))
         for _ in range(5):
