@@ -33,16 +33,9 @@ def stalled(url: str, body: dict[str, Any]) -> socket.socket:
     return link
 
 
-BEHIND_ALL = pytest.mark.xfail(reason="a neighbour stands behind 400 answers in the queue for 12 places", strict=False)
-
-
 @pytest.mark.parametrize(
     ("count", "places"),
-    [
-        (1, 12),
-        pytest.param(50, 404, marks=pytest.mark.slow),
-        pytest.param(50, 12, marks=[pytest.mark.slow, BEHIND_ALL]),
-    ],
+    [(1, 12), pytest.param(50, 404, marks=pytest.mark.slow), pytest.param(50, 12, marks=pytest.mark.slow)],
 )
 def test_stalled_readers_block_nobody_and_are_let_go(
     llm: LLM, monkeypatch: pytest.MonkeyPatch, count: int, places: int

@@ -90,7 +90,7 @@ def opened(page: Page, url: str) -> Page:
 
 def until(page: Page, points: list[int]) -> None:
     """Wait until the curves of the loss have so many points; the page's policy forbids Playwright's own waiting."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (found := page.evaluate(STROKES)) != points:
         assert time.monotonic() < end, f"{found} points, not {points}"
         page.wait_for_timeout(20)

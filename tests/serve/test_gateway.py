@@ -29,7 +29,7 @@ class Scripted:
         self.aborted: list[int] = []
         self.listeners: list[Callable[[Event], None]] = []
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> int:
+    def submit(self, request: Request, on_event: Callable[[Event], None], group: object = None) -> int:
         if self.closed:
             raise WorkerClosed("closed")
         self.listeners.append(on_event)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections import deque
 
 from hanok.engine.layout import Row
 from hanok.engine.pool import Pool, PoolFull, Slot
@@ -17,8 +16,10 @@ AGEING = 256  # steps of waiting that outweigh one level of priority
 class Scheduler:
     """First come, first served within a priority, under a budget of tokens per step.
 
-    A request of priority p (lower is sooner) takes its turn as if it had come p * AGEING steps later. So turns never
-    change, a priority counts for a bounded time, and nobody waits for ever. Every running sequence that decodes gets
+    A request of priority p (lower is sooner) takes its turn as if it had come p * AGEING steps later: a priority counts
+    for a bounded time. Of those that one client has waiting (a `group`) one starts at a time, and the others then stand
+    as if they had come just now: who asks for much takes turns with whoever asks for little. A turn is put off by no
+    more requests than were in front of it, and so nobody waits for ever. Every running sequence that decodes gets
     its token first; what is left of the budget goes to prompts, in chunks. Where pages run out, the last in turn gives
     its own back and is computed again later, as far as the prefix cache has not kept it; the first always goes on, and
     since each request fits into the pool alone, everyone is the first some day.
@@ -29,7 +30,7 @@ class Scheduler:
     ) -> None:
         self.pool, self.prefix = pool, prefix
         self.max_batch_tokens, self.max_sequences, self.chunk = max_batch_tokens, max_sequences, chunk
-        self.waiting: deque[Sequence] = deque()  # by turn
+        self.waiting: list[Sequence] = []  # by turn
         self.running: list[Sequence] = []  # by turn
         self.preemptions = self.steps = 0
         self.queried = self.found = 0  # prompt tokens that were looked up in the prefix cache, and found there
@@ -124,11 +125,12 @@ class Scheduler:
     def _admit(self, budget: int, rows: dict[Sequence, Row]) -> None:
         """Start waiting sequences, in their order, while the whole of what they must read surely has pages."""
         coming = self._coming(rows) if self.waiting else {}
-        for sequence in list(self.waiting):
-            if budget <= 0:
-                return
+        at = 0
+        while at < len(self.waiting) and budget > 0:
+            sequence = self.waiting[at]
             match = Match() if self.prefix is None else self.prefix.match(sequence)
             if self._worth_waiting(sequence, match, coming):
+                at += 1
                 continue
             outranked = self._outranked(sequence, match)
             if outranked is None:
@@ -137,6 +139,7 @@ class Scheduler:
                 budget += self._withdraw(other, rows)
             self.waiting.remove(sequence)
             self._start(sequence, match)
+            self._put_off(sequence)
             budget += self._place(sequence, budget, rows)
             if self.prefix is not None and sequence in rows:
                 row = rows[sequence]
@@ -155,6 +158,16 @@ class Scheduler:
                 self.queried += sequence.prompt
                 self.found += match.length
         insort(self.running, sequence, key=_turn)
+
+    def _put_off(self, started: Sequence) -> None:
+        """Let the others of a client that has had its turn stand behind all who have come by now."""
+        if started.group is None:
+            return
+        now = self.steps + 1 + min(0, started.request.priority) * AGEING
+        for other in self.waiting:
+            if other.group == started.group and other.began is None:
+                other.turn = (max(other.turn[0], now), other.id)
+        self.waiting.sort(key=_turn)
 
     def _coming(self, rows: dict[Sequence, Row]) -> dict[bytes, tuple[int, int]]:
         """Return what this step brings to the prefix cache, and whose turn brings it."""

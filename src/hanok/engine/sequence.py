@@ -44,6 +44,7 @@ class Sequence:
         self.last = len(prompt) + max_tokens
         self.stop_ids = frozenset(stop_ids)
         self.slot: Slot | None = None
+        self.group: object = None  # whose it is, where clients take turns
         self.turn = (0, id)  # the scheduler's order: who has a smaller one goes first
         self.cached = 0  # tokens of the prompt that the prefix cache had
         self.arrived = time.monotonic()

@@ -41,9 +41,13 @@ class EngineWorker:
         self._thread = threading.Thread(target=self._run, name="hanok-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request, on_event: Listener) -> int:
-        """Queue a request from any thread and return its id; a bad one raises `UsageError` here."""
+    def submit(self, request: Request, on_event: Listener, group: object = None) -> int:
+        """Queue a request from any thread and return its id; a bad one raises `UsageError` here.
+
+        The requests of one `group` take turns with those of others.
+        """
         sequence = self.engine.prepare(request)
+        sequence.group = group
         with self._wake:
             if self._closing:
                 raise WorkerClosed("the engine is shutting down and takes no more requests")

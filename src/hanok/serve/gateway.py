@@ -50,8 +50,8 @@ class Worker(Protocol):
         """How long the longest step lately took, in seconds."""
         ...
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> int:
-        """Queue a request; events arrive in the engine's thread."""
+    def submit(self, request: Request, on_event: Callable[[Event], None], group: object = None) -> int:
+        """Queue a request, in turns with those of other groups; events arrive in the engine's thread."""
         ...
 
     def abort(self, id: int) -> None:
@@ -278,8 +278,9 @@ class Flight:
         worker = self._station.worker
         post = self._gateway.post_to(loop or asyncio.get_running_loop())
         for index, request in enumerate(requests):
+            group = request.salt or self  # a key's requests, or the choices of this one
             try:
-                self._ids[index] = worker.submit(request, partial(post.put, self, index))
+                self._ids[index] = worker.submit(request, partial(post.put, self, index), group)
             except WorkerClosed:
                 raise ApiError(503, REASONS["draining"], code="draining") from None
 
