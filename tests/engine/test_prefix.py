@@ -327,55 +327,6 @@ def test_a_pool_smaller_than_a_windowed_sequence(build: Build) -> None:
         Engine(build("gqa"), **options).add(request)
 
 
-def test_priority_and_age(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sooner class goes first, also by taking a place; whoever has waited long enough is not overtaken any more."""
-
-    def order(engine: Engine, arrivals: list[tuple[int, int]]) -> list[int]:
-        ended = []
-        for step in range(len(arrivals) * 5):
-            for place, (when, priority) in enumerate(arrivals):
-                if when == step:
-                    assert engine.add(Request([1 + place % 90] * 9, 4, temperature=0, priority=priority)) == place
-            ended += [event.id for event in engine.step() if event.output]
-            engine.check()
-        return ended
-
-    llm = build("gqa")
-    assert order(Engine(llm, max_sequences=1, num_pages=8), [(0, 0), (0, 5), (0, 1), (1, 0), (1, -1)]) == [
-        4,
-        0,
-        3,
-        2,
-        1,
-    ]
-    # A stream of urgent requests, one for every four steps: the one of lower priority comes in between.
-    monkeypatch.setattr("hanok.engine.scheduler.AGEING", 20)
-    stream = [(0, 2), *((4 * n, 0) for n in range(30))]
-    assert 9 <= order(Engine(llm, max_sequences=1, num_pages=8), stream).index(0) <= 11
-    with pytest.raises(UsageError, match="priority"):
-        Request([1], priority=101)
-
-
-def test_nobody_waits_for_ever(build: Build) -> None:
-    """Long and short requests, shared beginnings, a small pool: everyone ends, within a bound."""
-    rng = random.Random(0)
-    engine = Engine(build("gqa"), num_pages=10, page_size=8, max_sequences=4, chunk=8, max_batch_tokens=12)
-    waited: dict[int, int] = {}
-    for step in range(600):
-        if step < 200 and rng.random() < 0.1:
-            prompt = [1] * rng.randrange(1, 40) + [2] * rng.randrange(1, 9)
-            waited[engine.add(Request(prompt, rng.randrange(1, 20), temperature=0, priority=rng.randrange(-1, 2)))] = (
-                step
-            )
-        for event in engine.step():
-            if event.output is not None:
-                waited[event.id] = step - waited[event.id]
-        engine.check()
-        if step > 200 and not engine.has_work:
-            break
-    assert not engine.has_work and max(waited.values()) < 500
-
-
 def test_integrity_check_has_teeth() -> None:
     """Control arm: each kind of damage to the index is found."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
 
+from hanok.core.errors import UsageError
 from hanok.engine.engine import Engine
 from hanok.engine.local import LLM
 from hanok.engine.request import Request
@@ -61,9 +63,41 @@ def test_a_priority_still_goes_first_and_takes_the_place(engine: Engine) -> None
     assert order(engine, [*[(0, "a", 0)] * 4, (1, "b", 0), (1, "a", -1), (1, "a", -1)]) == [5, 6, 0, 4, 1, 2, 3]
 
 
+def test_priority_and_age(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sooner class goes first, also by taking a place; whoever has waited long enough is not overtaken any more."""
+    arrivals: list[Arrival] = [(0, None, 0), (0, None, 5), (0, None, 1), (1, None, 0), (1, None, -1)]
+    assert order(engine, arrivals) == [4, 0, 3, 2, 1]
+    # A stream of requests of a sooner class, one for every three steps: the one of lower priority comes in between.
+    monkeypatch.setattr("hanok.engine.scheduler.AGEING", 20)
+    stream: list[Arrival] = [(0, None, 2), *((3 * n, None, 0) for n in range(30))]
+    assert 12 <= order(engine, stream).index(0) <= 15
+    with pytest.raises(UsageError, match="priority"):
+        Request([1], priority=101)
+
+
 @pytest.mark.parametrize("stream", [-1, 0])
 def test_nobody_waits_for_ever_behind_his_own(engine: Engine, monkeypatch: pytest.MonkeyPatch, stream: int) -> None:
     monkeypatch.setattr("hanok.engine.scheduler.AGEING", 20)
     arrivals: list[Arrival] = [(0, "a", 2), *((3 * n, "a", stream) for n in range(40))]
     place = order(engine, arrivals).index(0)
     assert 8 <= place <= 30, "one of low priority comes among a stream of its client's own"
+
+
+def test_nobody_waits_for_ever(build: Build) -> None:
+    """Long and short requests, shared beginnings, a small pool: everyone ends, within a bound."""
+    rng = random.Random(0)
+    engine = Engine(build("gqa"), num_pages=10, page_size=8, max_sequences=4, chunk=8, max_batch_tokens=12)
+    waited: dict[int, int] = {}
+    for step in range(600):
+        if step < 200 and rng.random() < 0.1:
+            prompt = [1] * rng.randrange(1, 40) + [2] * rng.randrange(1, 9)
+            waited[engine.add(Request(prompt, rng.randrange(1, 20), temperature=0, priority=rng.randrange(-1, 2)))] = (
+                step
+            )
+        for event in engine.step():
+            if event.output is not None:
+                waited[event.id] = step - waited[event.id]
+        engine.check()
+        if step > 200 and not engine.has_work:
+            break
+    assert not engine.has_work and max(waited.values()) < 500
