@@ -184,15 +184,14 @@ class Gateway:
             return "loading"
         if self.draining:
             return "draining"
-        patience = max(STALLED, LONGER * worker.slowest) if worker.slowest else max(STALLED, FIRST)
-        return "stalled" if worker.idle_seconds > patience else "ready"
+        return "stalled" if _late(worker, STALLED if worker.slowest else FIRST) else "ready"
 
     @property
     def health(self) -> str:
         """What to tell who routes requests: like `state`, but a step that takes strangely long shows sooner."""
         state, worker = self.state, self.worker
         if state == "ready" and worker is not None and worker.slowest:  # the first step may take any time
-            return "stalled" if worker.idle_seconds > max(SUSPECT, LONGER * worker.slowest) else state
+            return "stalled" if _late(worker, SUSPECT) else state
         return state
 
     def check(self) -> Station:
@@ -339,6 +338,11 @@ class Flight:
             self._gateway.metrics.aborted()
         self._ids.clear()
         self._station.leave()
+
+
+def _late(worker: Worker, least: float) -> bool:
+    """Say whether a step takes longer than `least` seconds, and than what steps lately let expect."""
+    return worker.idle_seconds > max(least, LONGER * worker.slowest)
 
 
 class Clock:
