@@ -26,8 +26,6 @@ from hanok.ops.native.attend import Where, attend, where
 from hanok.ops.native.product import exact_ready, ready
 from hanok.ops.numerics import current
 
-FEW = 64  # tokens of a step up to which it is quicker that each attends by itself, in the kernels
-
 
 class Paged:
     """New tokens of several sequences laid end to end, each with its past in the pool.
@@ -118,11 +116,11 @@ class Paged:
     def _by_kernel(
         self, new: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor | None, wanted: Wanted
     ) -> Tensor | None:
-        """Write and attend in one call, (T,H,E); None where that cannot be or is not the quickest."""
+        """Write and attend in one call, (T,H,E); None where that cannot be."""
         q, library = new[0], None
         if current() == "exact":
             library = exact_ready(q, keys)
-        elif self._layout.total <= FEW and q.dtype == keys.dtype:
+        elif q.dtype == keys.dtype:
             library = ready(q)
         if library is None or torch.is_grad_enabled():
             return None

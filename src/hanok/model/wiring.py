@@ -7,6 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from hanok.ops.add import add
+
 Wiring = Literal["pre", "post", "sandwich", "branch", "parallel", "parallel_norms"]
 Branches = Mapping[str, Callable[[Tensor], Tensor]]
 Norms = Mapping[str, Callable[[Tensor], Tensor]]
@@ -30,18 +32,18 @@ def add_up(wiring: Wiring, x: Tensor, branches: Branches, norms: Norms, scale: f
         total = x
         for name, branch in branches.items():
             inner = shared if shared is not None else norms[f"{name}_norm"](x)
-            total = total + _scaled(branch(inner), scale)
+            total = add(total, _scaled(branch(inner), scale))
         return total
     for name, branch in branches.items():
         norm = norms[f"{name}_norm"]
         if wiring == "post":
-            x = norm(x + _scaled(branch(x), scale))
+            x = norm(add(x, _scaled(branch(x), scale)))
         elif wiring == "branch":
-            x = x + _scaled(norm(branch(x)), scale)
+            x = add(x, _scaled(norm(branch(x)), scale))
         elif wiring == "sandwich":
-            x = x + _scaled(norms[f"{name}_after"](branch(norm(x))), scale)
+            x = add(x, _scaled(norms[f"{name}_after"](branch(norm(x))), scale))
         else:
-            x = x + _scaled(branch(norm(x)), scale)
+            x = add(x, _scaled(branch(norm(x)), scale))
     return x
 
 

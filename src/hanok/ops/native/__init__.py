@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-VERSION = 2
+VERSION = 3
 
 _P, _I64, _INT, _F32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
 SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -29,7 +29,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "hanok_rms_norm": (_P, _P, _F32, _F32, _I64, _I64, _P, _INT),
     "hanok_rotate": (_P, _P, _P, _P, _I64, _P, _I64, _I64, _I64, _I64, _I64, _INT, _P, _P, _INT),
     "hanok_swish_gate": (_P, _P, _I64, _P, _INT),
-    "hanok_add": (_P, _P, _I64, _P),
+    "hanok_add": (_P, _P, _I64, _P, _INT),
     "hanok_lookup": (_P, _P, _I64, _I64, _P),
     "hanok_replay": (_P, _I64),
 }

@@ -82,3 +82,11 @@ def native_swish_gate(library: Any, gate: Tensor, up: Tensor) -> Tensor:
     out = torch.empty_like(gate)
     library.hanok_swish_gate(gate.data_ptr(), up.data_ptr(), gate.numel(), out.data_ptr(), torch.get_num_threads())
     return out
+
+
+def native_add(library: Any, a: Tensor, b: Tensor) -> Tensor:
+    """Return a + b of one shape, bit for bit."""
+    a, b = a.contiguous(), b.contiguous()
+    out = torch.empty_like(a)
+    library.hanok_add(a.data_ptr(), b.data_ptr(), a.numel(), out.data_ptr(), torch.get_num_threads())
+    return out

@@ -129,7 +129,7 @@ class _Watching(TorchDispatchMode):
                 raise NotRecordableError(f"{func} made a copy")
             return out
         if func is aten.add.Tensor and not kwargs and _plain(*args, out) and args[0].shape == args[1].shape:
-            self.tape.write("hanok_add", (*_at(*args), out.numel(), out.data_ptr()))
+            self.tape.write("hanok_add", (*_at(*args), out.numel(), out.data_ptr(), torch.get_num_threads()))
         elif func is aten.embedding.default and not kwargs and len(args) == 2 and _plain(args[0], out):
             table, at = args
             self.tape.write("hanok_lookup", (*_at(table, at), at.numel(), table.shape[1], out.data_ptr()))

@@ -7,7 +7,7 @@
 extern "C" {
 
 // Bumped with every change of a signature; the caller asks for the one that it was written for.
-int hanok_version() { return 2; }
+int hanok_version() { return 3; }
 
 const char* hanok_vectors() {
 #if defined(HANOK_VNNI)
@@ -73,8 +73,10 @@ void hanok_swish_gate(const float* gate, const float* up, int64_t count, float* 
     });
 }
 
-void hanok_add(const float* a, const float* b, int64_t count, float* out) {
-    for (int64_t i = 0; i < count; i++) out[i] = a[i] + b[i];
+void hanok_add(const float* a, const float* b, int64_t count, float* out, int threads) {
+    in_stretches((count + LINE - 1) / LINE, LINE, threads, [=](int64_t first, int64_t end) {
+        for (int64_t i = first * LINE; i < std::min<int64_t>(count, end * LINE); i++) out[i] = a[i] + b[i];
+    });
 }
 
 void hanok_lookup(const float* table, const int64_t* at, int64_t count, int64_t dim, float* out) {
@@ -103,7 +105,7 @@ int64_t hanok_replay(const Recorded* calls, int64_t count) {
                     return need;
                 break;
             case 4: hanok_swish_gate(p(0), p(1), g[2], p(3), int(g[4])); break;
-            case 5: hanok_add(p(0), p(1), g[2], p(3)); break;
+            case 5: hanok_add(p(0), p(1), g[2], p(3), int(g[4])); break;
             case 6: hanok_lookup(p(0), (const int64_t*)g[1], g[2], g[3], p(4)); break;
             default: return -1;
         }

@@ -265,6 +265,20 @@ static inline void store_some(float* p, vec x, long count) {
     memcpy(p, padded, size_t(count) * sizeof(float));
 }
 
+// The sums of eight vectors, each added up as `sum` does it.
+static inline void eight_sums(const vec* x, float* to) {
+#if defined(HANOK_AVX2) && !defined(HANOK_AVX512)
+    vec half[4], quarter[2];
+    for (int i = 0; i < 4; i++)
+        half[i] = add(_mm256_permute2f128_ps(x[i], x[i + 4], 0x20), _mm256_permute2f128_ps(x[i], x[i + 4], 0x31));
+    for (int i = 0; i < 2; i++)
+        quarter[i] = add(_mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0x44), _mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0xee));
+    store(to, add(_mm256_shuffle_ps(quarter[0], quarter[1], 0x88), _mm256_shuffle_ps(quarter[0], quarter[1], 0xdd)));
+#else
+    for (int i = 0; i < 8; i++) to[i] = sum(x[i]);
+#endif
+}
+
 #define HANOK_INLINE __attribute__((always_inline))
 
 // f(0) ... f(N - 1) with numbers that the compiler knows: arrays of vectors that are indexed by anything else are kept in
