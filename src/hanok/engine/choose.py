@@ -9,14 +9,18 @@ from torch import Tensor
 
 from hanok.engine.request import Request, TopLogprobs
 from hanok.engine.sampler import SAMPLERS
+from hanok.ops.largest import largest
 
 
-def choose(logits_NV: Tensor, requests: Sequence[Request], uniforms: Sequence[float]) -> Tensor:
+def choose(
+    logits_NV: Tensor, requests: Sequence[Request], uniforms: Sequence[float], best: Tensor | None = None
+) -> Tensor:
     """Return one token per row: the best where the temperature is 0, else one drawn with the row's uniform number.
 
     The draw inverts the cumulative distribution in float64, row by row: it depends on its row and its number alone.
+    `best` (N,) is given where it is known.
     """
-    best = logits_NV.argmax(-1)
+    best = largest(logits_NV)[1] if best is None else best
     drawn = [at for at, request in enumerate(requests) if request.temperature > 0]
     if not drawn:
         return best

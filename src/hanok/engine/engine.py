@@ -33,6 +33,7 @@ from hanok.engine.stats import Stats
 from hanok.engine.store import page_bytes
 from hanok.model.model import Model
 from hanok.nn.context import Memory
+from hanok.ops.largest import largest
 from hanok.ops.numerics import numerics
 
 SHARE = 0.25  # of the machine's memory that a pool may grow to by itself
@@ -238,13 +239,14 @@ class Engine:
         """Choose each sequence's next token, and those at its guesses, and pass on what stands."""
         places = [Place(s, s.draft.tokens[:at]) for s, count in ready.items() for at in range(count)]
         logits = raw_NV if raw_NV.dtype == torch.float64 else raw_NV.float()
-        sound = [math.isfinite(best) for best in logits.amax(-1).tolist()]
+        tops, best = largest(logits)
+        sound = [math.isfinite(top) for top in tops.tolist()]
         if not all(sound):
             return self._unsound(ready, raw_NV, sound)
         requests = [place.sequence.request for place in places]
         uniforms = [number for s, count in ready.items() for number in s.uniforms(count)]
         processed = process(logits, places)
-        tokens = choose(processed, requests, uniforms)
+        tokens = choose(processed, requests, uniforms, best if processed is logits else None)
         if self.speculation is not None:
             tokens = accept(processed, places, tokens, uniforms)
         chosen, tops = reported(logits, requests, tokens)

@@ -30,6 +30,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "hanok_rotate": (_P, _P, _P, _P, _I64, _P, _I64, _I64, _I64, _I64, _I64, _INT, _P, _P, _INT),
     "hanok_swish_gate": (_P, _P, _I64, _P, _INT),
     "hanok_add": (_P, _P, _I64, _P, _INT),
+    "hanok_largest": (_P, _I64, _I64, _P, _P, _INT),
     "hanok_lookup": (_P, _P, _I64, _I64, _P),
     "hanok_replay": (_P, _I64),
 }

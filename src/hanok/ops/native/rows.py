@@ -90,3 +90,13 @@ def native_add(library: Any, a: Tensor, b: Tensor) -> Tensor:
     out = torch.empty_like(a)
     library.hanok_add(a.data_ptr(), b.data_ptr(), a.numel(), out.data_ptr(), torch.get_num_threads())
     return out
+
+
+def native_largest(library: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `ops.largest.largest` of rows (N,V), bit for bit."""
+    x = x.contiguous()
+    tops, places = torch.empty(x.shape[0]), torch.empty(x.shape[0], dtype=torch.int64)
+    library.hanok_largest(
+        x.data_ptr(), x.shape[0], x.shape[1], tops.data_ptr(), places.data_ptr(), torch.get_num_threads()
+    )
+    return tops, places

@@ -83,6 +83,13 @@ void hanok_lookup(const float* table, const int64_t* at, int64_t count, int64_t 
     for (int64_t i = 0; i < count; i++) memcpy(out + i * dim, table + at[i] * dim, size_t(dim) * 4);
 }
 
+// The largest number of each of `rows` rows, and where it first stands.
+void hanok_largest(const float* x, int64_t rows, int64_t width, float* tops, int64_t* places, int threads) {
+    in_stretches(rows, width, threads, [=](int64_t first, int64_t end) {
+        for (int64_t r = first; r < end; r++) largest_of_row(x + r * width, width, tops + r, places + r);
+    });
+}
+
 // A call with its arguments in their order, whole numbers and addresses apart from the two fractions.
 struct Recorded {
     int64_t call, given[16];

@@ -35,3 +35,22 @@ static void swish_gate(const float* gate, const float* up, int64_t count, float*
         else store_some(out + i, y, left);
     }
 }
+
+// A row's largest number, or none where one of the row is none, and the first place where it stands.
+static void largest_of_row(const float* x, int64_t count, float* top, int64_t* at) {
+    const int64_t even = count / W * W;
+    vec most = same(x[0]), sound = zero();
+    for (int64_t i = 0; i < even; i += W) {
+        vec v = load(x + i);
+        most = larger(most, v);
+        sound = keep_nan(sound, v);
+    }
+    float found = largest(most), none = sum(sound);
+    for (int64_t i = even; i < count; i++) {
+        found = x[i] > found ? x[i] : found;
+        none += x[i] != x[i] ? x[i] : 0.0f;
+    }
+    *top = found + none;
+    *at = 0;
+    while (*at < count - 1 && x[*at] != *top) ++*at;
+}
