@@ -239,8 +239,8 @@ class Engine:
         """Choose each sequence's next token, and those at its guesses, and pass on what stands."""
         places = [Place(s, s.draft.tokens[:at]) for s, count in ready.items() for at in range(count)]
         logits = raw_NV if raw_NV.dtype == torch.float64 else raw_NV.float()
-        tops, best = largest(logits)
-        sound = [math.isfinite(top) for top in tops.tolist()]
+        highest, best = largest(logits)
+        sound = [math.isfinite(top) for top in highest.tolist()]
         if not all(sound):
             return self._unsound(ready, raw_NV, sound)
         requests = [place.sequence.request for place in places]
