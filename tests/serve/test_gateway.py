@@ -28,11 +28,13 @@ class Scripted:
         self.closed = False
         self.aborted: list[int] = []
         self.listeners: list[Callable[[Event], None]] = []
+        self.groups: list[object] = []
 
     def submit(self, request: Request, on_event: Callable[[Event], None], group: object = None) -> int:
         if self.closed:
             raise WorkerClosed("closed")
         self.listeners.append(on_event)
+        self.groups.append(group)
         return len(self.listeners) - 1
 
     def abort(self, id: int) -> None:
@@ -52,6 +54,20 @@ def made(worker: Scripted, *, max_queue: int = 0, max_sequences: int = 2) -> Gat
     gateway = Gateway(model_name="scripted", max_queue=max_queue)
     gateway.attach(worker, cast(Served, None), max_sequences=max_sequences)
     return gateway
+
+
+def test_a_key_or_else_a_request_takes_turns() -> None:
+    async def run() -> None:
+        worker = Scripted()
+        gateway = made(worker, max_sequences=8)
+        keyed = Request([1], 3, salt="a digest of a key")
+        for requests in ([REQUEST, REQUEST], [REQUEST], [keyed], [keyed, keyed]):
+            gateway.admit(len(requests)).launch(requests)
+        one, same, other, *key = worker.groups
+        assert one is same and one is not other
+        assert key == ["a digest of a key"] * 3
+
+    asyncio.run(run())
 
 
 async def listen(flight: Flight) -> list[tuple[int, list[int]]]:
