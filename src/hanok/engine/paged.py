@@ -26,6 +26,9 @@ from hanok.ops.native.attend import Where, attend, where
 from hanok.ops.native.product import exact_ready, ready
 from hanok.ops.numerics import current
 
+FEW = 64  # tokens of a step up to which each attends by the kernels, however much it reads
+FAR = 2048  # positions from which on a prompt's attention is as fast, or faster, in torch
+
 
 class Paged:
     """New tokens of several sequences laid end to end, each with its past in the pool.
@@ -44,6 +47,7 @@ class Paged:
         self._places: dict[int, tuple[int, Tensor]] = {}
         self._tiles: dict[tuple[int | None, int, int], list[Tiles]] = {}
         self._where: Where | None = None
+        self._by_torch = self._layout.total > FEW and bool(self._layout.positions.max() >= FAR)
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -116,11 +120,11 @@ class Paged:
     def _by_kernel(
         self, new: tuple[Tensor, Tensor, Tensor], keys: Tensor, values: Tensor | None, wanted: Wanted
     ) -> Tensor | None:
-        """Write and attend in one call, (T,H,E); None where that cannot be."""
+        """Write and attend in one call, (T,H,E); None where that cannot be or is not the quickest."""
         q, library = new[0], None
         if current() == "exact":
             library = exact_ready(q, keys)
-        elif q.dtype == keys.dtype:
+        elif q.dtype == keys.dtype and not self._by_torch:
             library = ready(q)
         if library is None or torch.is_grad_enabled():
             return None

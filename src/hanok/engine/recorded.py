@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hanok.engine.paged import Paged
+from hanok.engine.paged import FEW, Paged
 from hanok.model.model import Model
 from hanok.ops import native
 from hanok.ops.native.tape import NotRecordableError, Tape
@@ -23,7 +23,7 @@ from hanok.ops.numerics import current
 AFTER = 3  # steps of one size that are worth a recording
 KEPT = 8  # recordings held at once
 ROOM = 256 << 20  # bytes of all recordings; one that takes more alone is not held
-TOKENS = 64  # of a step: what repeats itself is answers, one token each, and not prompts
+TOKENS = FEW  # of a step: what repeats itself is answers, one token each, and not prompts
 
 
 class Recorder:

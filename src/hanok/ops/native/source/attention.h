@@ -55,9 +55,10 @@ struct Block {
 
     void point(const T* base, int64_t width) const {
         const int64_t* pages = step.table + step.rows[token] * step.width;
-        for (int64_t s = 0; s < count; s++) {
-            int64_t p = low + s;
-            where[s] = base + (pages[p / step.page_size] * step.page_size + p % step.page_size) * width;
+        for (int64_t s = 0, size = step.page_size; s < count;) {  // page by page: a division for each key takes longer than it
+            const int64_t slot = (low + s) % size, end = std::min(count, s + size - slot);
+            const T* at = base + (pages[(low + s) / size] * size + slot) * width;
+            for (; s < end; s++, at += width) where[s] = at;
         }
     }
 };
