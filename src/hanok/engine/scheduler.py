@@ -164,10 +164,11 @@ class Scheduler:
         if started.group is None:
             return
         now = self.steps + 1 + min(0, started.request.priority) * AGEING
-        for other in self.waiting:
-            if other.group == started.group and other.began is None:
-                other.turn = (max(other.turn[0], now), other.id)
-        self.waiting.sort(key=_turn)
+        others = [other for other in self.waiting if other.group == started.group and other.began is None]
+        for other in others:
+            other.turn = (max(other.turn[0], now), other.id)
+        if others:
+            self.waiting.sort(key=_turn)
 
     def _coming(self, rows: dict[Sequence, Row]) -> dict[bytes, tuple[int, int]]:
         """Return what this step brings to the prefix cache, and whose turn brings it."""

@@ -10,4 +10,7 @@ from hanok.ops.native.rows import native_largest, rows_ready
 def largest(x_NV: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's largest number (N,), which is NaN where one of them is, and its first place (N,)."""
     library = rows_ready(x_NV)
-    return (x_NV.amax(-1), x_NV.argmax(-1)) if library is None else native_largest(library, x_NV)
+    if library is not None:
+        return native_largest(library, x_NV)
+    tops, places = x_NV.max(-1)
+    return tops, places

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from hanok.ops.largest import largest
 from hanok.ops.native.rows import native_add, native_largest
 
 INF, NAN = float("inf"), float("nan")
@@ -17,6 +18,7 @@ def test_the_largest_and_its_first_place(library: Any, width: int) -> None:
     x = torch.randint(-50, 50, (40, width), generator=torch.Generator().manual_seed(width)).float()  # with ties
     tops, places = native_largest(library, x)
     assert torch.equal(tops, x.amax(-1)) and torch.equal(places, (x == tops[:, None]).int().argmax(-1))
+    assert all(map(torch.equal, largest(x), (tops, places))), "and so does torch, where the kernels are not asked for"
 
 
 @pytest.mark.parametrize("width", [9, 16, 40])
