@@ -1,5 +1,6 @@
 // The instructions of AVX-512 that the kernels use, in plain code: what they compute is tested on processors without them.
 #pragma once
+#include <algorithm>
 #include <immintrin.h>
 
 #define HANOK_EMULATED 1
@@ -77,6 +78,20 @@ static inline __m512 cvtepi32_ps(__m512i x) {
 }
 static inline __m512i cvtps_epi32(__m512 x) {
     return (__m512i)each<whole>([=](int i) { return int(__builtin_nearbyintf(x[i])); });
+}
+static inline __m256i cvtsepi32_epi16(__m512i x) {
+    short at[16];
+    for (int i = 0; i < 16; i++) at[i] = short(std::max(-32768, std::min(32767, ((whole)x)[i])));
+    __m256i y;
+    __builtin_memcpy(&y, at, 32);
+    return y;
+}
+static inline __m128i cvtsepi32_epi8(__m512i x) {
+    signed char at[16];
+    for (int i = 0; i < 16; i++) at[i] = (signed char)std::max(-128, std::min(127, ((whole)x)[i]));
+    __m128i y;
+    __builtin_memcpy(&y, at, 16);
+    return y;
 }
 static inline __m512i cvtepu16_epi32(__m256i x) {
     unsigned short at[16];
@@ -161,6 +176,8 @@ static inline int reduce_add_epi32(__m512i x) {
 #define _mm512_dpwssd_epi32 wide::dpwssd_epi32
 #define _mm512_reduce_add_epi32 wide::reduce_add_epi32
 #define _mm512_cvtps_epi32 wide::cvtps_epi32
+#define _mm512_cvtsepi32_epi16 wide::cvtsepi32_epi16
+#define _mm512_cvtsepi32_epi8 wide::cvtsepi32_epi8
 #define _mm512_cvtepu16_epi32 wide::cvtepu16_epi32
 #define _mm512_cvtepi8_epi32 wide::cvtepi8_epi32
 #define _mm512_cvtph_ps wide::cvtph_ps

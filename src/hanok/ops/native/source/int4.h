@@ -9,6 +9,11 @@ struct Rounded {
     int32_t* total;
 };
 
+// A group of a tile's weights, some time before it is read.
+static inline void ask_ahead(const uint8_t* data) {
+    for (int b = 0; b < 4; b++) __builtin_prefetch(data + AHEAD + b * 64);
+}
+
 // M rows with the H halves, from `part_of` on, of a tile of 16 outputs in 4 bits: whole numbers add up without rounding
 // inside a group, and each group is one fused multiplication and addition.
 #if defined(HANOK_AVX2)
@@ -24,6 +29,7 @@ static inline void int4_tile(const Weight& w, const Rounded& x, void* out, int64
         for (int m = 0; m < M; m++) sums[h][m] = _mm256_setzero_ps();
     for (int64_t g = 0; g < groups; g++, data += GROUP * LANES / 2, scales += LANES) {
         __m256i part[H][M];
+        if (part_of == 0) ask_ahead(data);
         for (int b = 0; b < 4; b++)
             for (int h = 0; h < H; h++) {
                 __m256i both = _mm256_loadu_si256((const __m256i*)(data + b * 64 + h * 32));
@@ -71,6 +77,7 @@ static inline void int4_whole_tile(const Weight& w, const Rounded& x, void* out,
     for (int m = 0; m < M; m++) sums[m] = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; g++, data += GROUP * LANES / 2, scales += LANES) {
         __m512i part[M];
+        ask_ahead(data);
         for (int m = 0; m < M; m++) part[m] = _mm512_set1_epi32(-8 * x.total[(row + m) * groups + g]);
         for (int b = 0; b < 4; b++) {
             __m512i both = _mm512_loadu_si512(data + b * 64);
@@ -152,8 +159,8 @@ static void int4_part(const Weight& w, const Rounded& x, void* out, int64_t firs
 #endif
 
 // y (rows, outputs) of x (rows, inputs) in float32, all in one piece.
-static void int4_product(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    const int64_t K = w.inputs, groups = (K + GROUP - 1) / GROUP, padded = groups * GROUP;
+static void int4_products(const Products& products, const float* x, int64_t rows, int threads) {
+    const int64_t K = products.first().inputs, groups = (K + GROUP - 1) / GROUP, padded = groups * GROUP;
     const Rounded rounded = {scratch<int8_t>(1, size_t(rows * padded)), scratch<float>(2, size_t(rows * groups)),
                              scratch<int32_t>(3, size_t(rows * groups))};
     in_stretches(rows, K, threads, [=](int64_t first, int64_t end) {
@@ -167,7 +174,7 @@ static void int4_product(const Weight& w, const float* x, int64_t rows, void* ou
                 rounded.total[r * groups + g] = all;
             }
     });
-    in_parts(rows, w.outputs, threads, [&](int64_t first, int64_t end, int64_t from, int64_t to) {
+    in_parts(products, rows, threads, [&](const Weight& w, void* out, int64_t first, int64_t end, int64_t from, int64_t to) {
         int4_part(w, rounded, out, first, end, from, to);
     });
 }

@@ -66,14 +66,14 @@ static void int8_rows(const Weight& w, const Brief& x, void* out, int64_t first,
     for (; row < end; row++) int8_tile<N, 1>(w, x, out, row, output);
 }
 
-static void int8_few(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    const int64_t K = w.inputs, padded = (K + 2 * W - 1) / (2 * W) * (2 * W), blocks = (K + BLOCK - 1) / BLOCK;
+static void int8_few(const Products& products, const float* x, int64_t rows, int threads) {
+    const int64_t K = products.first().inputs, padded = (K + 2 * W - 1) / (2 * W) * (2 * W), blocks = (K + BLOCK - 1) / BLOCK;
     const Brief brief = {scratch<int16_t>(1, size_t(rows * padded)), scratch<float>(2, size_t(rows * blocks)), padded,
                          blocks};
     in_stretches(rows, K, threads, [=](int64_t first, int64_t end) {
         for (int64_t r = first; r < end; r++) round_blocks(x + r * K, K, brief.at + r * padded, brief.scale + r * blocks);
     });
-    in_parts(rows, w.outputs, threads, [&](int64_t first, int64_t end, int64_t from, int64_t to) {
+    in_parts(products, rows, threads, [&](const Weight& w, void* out, int64_t first, int64_t end, int64_t from, int64_t to) {
         int64_t output = from;
         if (end - first == 1)
             for (; output + 8 <= to; output += 8) int8_rows<8>(w, brief, out, first, end, output);
@@ -216,7 +216,6 @@ static void int8_many(const Weight& w, const float* x, int64_t rows, void* out, 
 // y (rows, outputs) of x (rows, inputs) in float32, all in one piece.
 static void int8_product(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
     const int64_t width = w.outputs * (w.brief ? 2 : 4);  // bytes
-    if (rows <= FEW) return int8_few(w, x, rows, out, threads);
     for (int64_t first = 0; first < rows; first += ROUND)
         int8_many(w, x + first * w.inputs, std::min<int64_t>(ROUND, rows - first), (char*)out + first * width, threads);
 }

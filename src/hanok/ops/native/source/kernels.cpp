@@ -21,16 +21,24 @@ const char* hanok_vectors() {
 #endif
 }
 
+static void multiply(const Products& products, const void* x, int64_t rows, int threads) {
+    const Weight& w = products.first();
+    double outputs = 0;
+    for (int i = 0; i < products.count; i++) outputs += double(products.weights[i].outputs);
+    if (double(rows) * outputs * double(w.inputs) < 65536) threads = 1;
+    const float* wide = wide_rows(w, x, rows, threads);
+    if (w.kind == INT4) return int4_products(products, wide, rows, threads);
+    if (rows <= FEW) return w.kind == INT8 ? int8_few(products, wide, rows, threads) : dots(products, wide, rows, threads);
+    for (int i = 0; i < products.count; i++)
+        if (w.kind == INT8) int8_product(products.weights[i], wide, rows, products.outs[i], threads);
+        else panels(products.weights[i], wide, rows, products.outs[i], threads);
+}
+
 // y = x W^T + b for x (rows, inputs) and y (rows, outputs); see struct Weight.
 void hanok_product(const void* data, const void* scale, const void* bias, int64_t outputs, int64_t inputs, int kind,
                    int brief, const void* x, int64_t rows, void* out, int threads) {
-    if (double(rows) * double(outputs) * double(inputs) < 65536) threads = 1;
     const Weight weight = {data, scale, bias, outputs, inputs, kind, brief};
-    const float* wide = wide_rows(weight, x, rows, threads);
-    if (kind == INT4) int4_product(weight, wide, rows, out, threads);
-    else if (kind == INT8) int8_product(weight, wide, rows, out, threads);
-    else if (rows <= FEW) dots(weight, wide, rows, out, threads);
-    else panels(weight, wide, rows, out, threads);
+    multiply({&weight, &out, 1}, x, rows, threads);
 }
 
 void hanok_attend(const Step* step, const Attention* attention, int threads) {
@@ -96,6 +104,23 @@ struct Recorded {
     double fractions[2];
 };
 
+// Make products that follow one another with the same rows together; return how many.
+static int64_t together(const Recorded* calls, int64_t count) {
+    constexpr int MOST = 4;
+    Weight weights[MOST];
+    void* outs[MOST];
+    const int64_t* one = calls[0].given;
+    int n = 0;
+    for (; n < std::min<int64_t>(MOST, count) && calls[n].call == 0; n++) {
+        const int64_t* g = calls[n].given;
+        if (!std::equal(g + 4, g + 9, one + 4) || g[10] != one[10]) break;  // inputs, kind, brief, rows; threads
+        weights[n] = {(void*)g[0], (void*)g[1], (void*)g[2], g[3], g[4], int32_t(g[5]), int32_t(g[6])};
+        outs[n] = (void*)g[9];
+    }
+    multiply({weights, outs, n}, (void*)one[7], one[8], int(one[10]));
+    return n;
+}
+
 // Make recorded calls again, in their order. Not 0: what was recorded does not fit this step (see hanok_rotate).
 int64_t hanok_replay(const Recorded* calls, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
@@ -103,7 +128,7 @@ int64_t hanok_replay(const Recorded* calls, int64_t count) {
         const double* f = calls[i].fractions;
         auto p = [g](int at) { return (float*)g[at]; };
         switch (calls[i].call) {
-            case 0: hanok_product(p(0), p(1), p(2), g[3], g[4], int(g[5]), int(g[6]), p(7), g[8], p(9), int(g[10])); break;
+            case 0: i += together(calls + i, count - i) - 1; break;
             case 1: hanok_attend((const Step*)g[0], (const Attention*)g[1], int(g[2])); break;
             case 2: hanok_rms_norm(p(0), p(1), float(f[0]), float(f[1]), g[2], g[3], p(4), int(g[5])); break;
             case 3:

@@ -27,55 +27,61 @@ static inline void breathe() {
 
 class Pool {
     typedef void (*Work)(void*, long);
-    static constexpr int MOST = 255, SPINS = 4000;  // about 50 microseconds: the next operation is mostly sooner
+    static constexpr int MOST = 255, SPINS = 4000;  // about 100 microseconds: the next operation is mostly sooner
+    static constexpr uint64_t CLOSED = 0xffffffff;
 
-    // The job's number and the next tile in one word: who takes a tile knows that the job it read is still that one.
-    std::atomic<uint64_t> ticket{CLOSED};
+    // A stretch of the job's tiles: one thread begins with it, others help when they have done theirs. The job's number
+    // and the next tile are one word: who takes a tile knows that the job it read is still that one.
+    struct alignas(128) Stretch {
+        std::atomic<uint64_t> next{CLOSED};
+        std::atomic<long> end{0};
+    };
+    Stretch stretches[MOST + 1];
+    alignas(128) std::atomic<uint64_t> number{0};  // of the job; who has nothing to do looks at this alone
     std::atomic<Work> work{nullptr};
     std::atomic<void*> state{nullptr};
-    std::atomic<long> tiles{0}, done{0};
+    std::atomic<int> parts{0};
+    alignas(128) std::atomic<long> done{0};
     std::atomic<int> asleep{0};
     std::mutex caller, door;
     std::condition_variable bell;
     int workers = 0;
-    static constexpr uint64_t CLOSED = 0xffffffff;
 
-    bool take(Work& what, void*& with, long& tile) {
-        for (;;) {
-            uint64_t seen = ticket.load(std::memory_order_acquire);
-            what = work.load(std::memory_order_relaxed);
-            with = state.load(std::memory_order_relaxed);
-            long count = tiles.load(std::memory_order_relaxed);
-            tile = long(seen & CLOSED);
-            if (tile >= count || (seen & CLOSED) == CLOSED) return false;
-            if (ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
-        }
-    }
-
-    bool help() {
-        Work what;
-        void* with;
-        long tile;
-        bool any = false;
-        while (take(what, with, tile)) {
+    // Work on a stretch until nothing is left of it; return how many tiles that were.
+    long empty(Stretch& from) {
+        for (long count = 0;;) {
+            uint64_t seen = from.next.load(std::memory_order_acquire);
+            Work what = work.load(std::memory_order_relaxed);
+            void* with = state.load(std::memory_order_relaxed);
+            const long tile = long(seen & CLOSED);
+            if (tile >= from.end.load(std::memory_order_relaxed) || (seen & CLOSED) == CLOSED) return count;
+            if (!from.next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) continue;
             what(with, tile);
-            done.fetch_add(1, std::memory_order_release);
-            any = true;
+            count++;
         }
-        return any;
     }
 
-    void serve() {
+    void help(int own) {
+        const int count = parts.load(std::memory_order_relaxed);
+        long made = 0;
+        for (int i = 0; i < count; i++) made += empty(stretches[(own + i) % count]);
+        if (made) done.fetch_add(made, std::memory_order_release);
+    }
+
+    void serve(int own) {
+        uint64_t seen = 0;
         for (int idle = 0;;) {
-            if (help()) {
+            const uint64_t now = number.load(std::memory_order_acquire);
+            if (now != seen) {
+                seen = now;
+                help(own);
                 idle = 0;
             } else if (++idle < SPINS) {
                 breathe();
             } else {
                 std::unique_lock<std::mutex> lock(door);
-                uint64_t seen = ticket.load();
                 asleep.fetch_add(1);
-                bell.wait(lock, [&] { return ticket.load() != seen; });
+                bell.wait(lock, [&] { return number.load() != seen; });
                 asleep.fetch_sub(1);
                 idle = 0;
             }
@@ -92,22 +98,27 @@ class Pool {
             return;
         }
         while (workers < threads - 1 && workers < MOST) {
-            std::thread([this] { serve(); }).detach();
-            workers++;
+            const int own = ++workers;
+            std::thread([this, own] { serve(own); }).detach();
         }
-        uint64_t number = ((ticket.load() >> 32) + 1) << 32;
-        ticket.store(number | CLOSED);
+        const uint64_t job = number.load(std::memory_order_relaxed) + 1;
+        const int before = parts.load(std::memory_order_relaxed), now = int(std::min<long>(count, std::min(threads, MOST + 1)));
+        for (int i = 0; i < before; i++) stretches[i].next.store((job << 32) | CLOSED, std::memory_order_relaxed);
         std::atomic_thread_fence(std::memory_order_seq_cst);  // closed before anything of it changes
         work.store(what, std::memory_order_relaxed);
         state.store(with, std::memory_order_relaxed);
-        tiles.store(count, std::memory_order_relaxed);
+        parts.store(now, std::memory_order_relaxed);
         done.store(0, std::memory_order_relaxed);
-        ticket.store(number);
+        for (int i = 0; i < now; i++) {
+            stretches[i].end.store(count * (i + 1) / now, std::memory_order_relaxed);
+            stretches[i].next.store((job << 32) | uint64_t(count * i / now), std::memory_order_release);
+        }
+        number.store(job);
         if (asleep.load()) {
             { std::lock_guard<std::mutex> lock(door); }
             bell.notify_all();
         }
-        help();
+        help(0);
         for (int waited = 0; done.load(std::memory_order_acquire) < count;) {
             if (++waited < SPINS) breathe();
             else sched_yield();

@@ -124,18 +124,32 @@ static void dot_part(const Weight& w, const float* x, void* out, int64_t first, 
     for (; output < to; output++) dot_rows<T, 1>(w, x, out, first, end, output);
 }
 
-// part(first row, end, first output, end) for all, divided among threads. Four tiles a thread: the slower of two is late
-// by little, and each reads a long piece of the weight at a stretch.
+// Weights that are multiplied with the same rows, each of its own outputs; of one kind and as many inputs.
+struct Products {
+    const Weight* weights;
+    void* const* outs;
+    int count;
+
+    const Weight& first() const { return weights[0]; }
+};
+
+// part(weight, out, first row, end, first output, end) for all, divided among threads. Four tiles a thread: the slower of
+// two is late by little, and each reads a long piece of the weights at a stretch.
 template <class Part>
-static void in_parts(int64_t rows, int64_t outputs, int threads, Part&& part) {
+static void in_parts(const Products& products, int64_t rows, int threads, Part&& part) {
+    int64_t outputs = 0, columns = 0;
+    for (int i = 0; i < products.count; i++) outputs += products.weights[i].outputs;
     const int64_t slices = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
     const int64_t step = std::max<int64_t>(LANES, (outputs / (4 * threads) + LANES - 1) / LANES * LANES);
-    const int64_t columns = (outputs + step - 1) / step;
-    auto tile = [&](long number) {
-        int64_t first = number / columns * BLOCK_ROWS, from = number % columns * step;
-        part(first, std::min<int64_t>(rows, first + BLOCK_ROWS), from, std::min<int64_t>(outputs, from + step));
-    };
-    in_tiles(slices * columns, threads, tile);
+    for (int i = 0; i < products.count; i++) columns += (products.weights[i].outputs + step - 1) / step;
+    in_tiles(slices * columns, threads, [&](long number) {
+        int64_t first = number / columns * BLOCK_ROWS, column = number % columns;
+        int i = 0;
+        for (int64_t here; column >= (here = (products.weights[i].outputs + step - 1) / step); i++) column -= here;
+        const Weight& w = products.weights[i];
+        part(w, products.outs[i], first, std::min<int64_t>(rows, first + BLOCK_ROWS), column * step,
+             std::min<int64_t>(w.outputs, (column + 1) * step));
+    });
 }
 
 // Rows as float32; those that are not are copied.
@@ -150,11 +164,12 @@ static const float* wide_rows(const Weight& w, const void* given, int64_t rows, 
 }
 
 // y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int8 and int4.
-static void dots(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    in_parts(rows, w.outputs, threads, [&](int64_t first, int64_t end, int64_t from, int64_t to) {
-        if (w.kind == FLOAT32) dot_part<float>(w, x, out, first, end, from, to);
-        else dot_part<bf16>(w, x, out, first, end, from, to);
-    });
+static void dots(const Products& products, const float* x, int64_t rows, int threads) {
+    in_parts(products, rows, threads,
+             [&](const Weight& w, void* out, int64_t first, int64_t end, int64_t from, int64_t to) {
+                 if (w.kind == FLOAT32) dot_part<float>(w, x, out, first, end, from, to);
+                 else dot_part<bf16>(w, x, out, first, end, from, to);
+             });
 }
 
 // `count` numbers as whole ones of at most MOST, and zeros up to `room`, a multiple of W; returns what one stands for,
@@ -170,9 +185,7 @@ static float round_to(const float* x, int64_t count, int64_t room, Q* to) {
     }
     const float top = largest(most), unit = top > 0 ? float(MOST) / top : 0.0f;
     for (int64_t k = 0; k < room; k += W) {
-        float rounded[W];
-        store(rounded, whole(mul(at(k), same(unit))));
-        for (int i = 0; i < W; i++) to[k + i] = Q(int(rounded[i]));
+        store_whole(to + k, mul(at(k), same(unit)));
     }
     return top / float(MOST) + sum(sound);
 }

@@ -74,6 +74,12 @@ static inline float sum(vec x) {
 }
 static inline float largest(vec x) { return _mm512_reduce_max_ps(x); }
 static inline vec whole(vec x) { return _mm512_roundscale_ps(x, 0); }
+static inline void store_whole(int16_t* p, vec x) {
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x)));
+}
+static inline void store_whole(int8_t* p, vec x) {
+    _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
 static inline vec power_of_two(vec n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
@@ -132,6 +138,12 @@ static inline float largest(vec x) {
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 static inline vec whole(vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline __m128i brief_of(vec x) {
+    __m256i n = _mm256_cvtps_epi32(x);
+    return _mm_packs_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+}
+static inline void store_whole(int16_t* p, vec x) { _mm_storeu_si128((__m128i*)p, brief_of(x)); }
+static inline void store_whole(int8_t* p, vec x) { _mm_storel_epi64((__m128i*)p, _mm_packs_epi16(brief_of(x), brief_of(x))); }
 static inline vec power_of_two(vec n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
@@ -185,6 +197,10 @@ static inline float largest(vec x) {
     return y;
 }
 static inline vec whole(vec x) { HANOK_EACH(std::nearbyint(x.at[i])) }
+template <class Q>
+static inline void store_whole(Q* p, vec x) {
+    for (int i = 0; i < W; i++) p[i] = x.at[i] == x.at[i] ? Q(int(std::nearbyint(x.at[i]))) : 0;
+}
 static inline vec power_of_two(vec n) { HANOK_EACH(std::ldexp(1.0f, int(n.at[i]))) }
 static inline vec keep_nan(vec y, vec x) {
     for (int i = 0; i < W; i++) y.at[i] = x.at[i] != x.at[i] ? x.at[i] : y.at[i];
@@ -225,6 +241,8 @@ static inline int32_t total(ints x) {
 
 #endif
 
+// `store_whole` rounds to the nearest whole numbers, ties to even, of as many bits as there is room for; what no such
+// number stands for becomes some number.
 // In the vectors of 16-bit numbers a pair side by side makes one of 32 bits: `add_products(sum, a, b)` adds the two
 // products of each pair. Whole numbers add up without rounding, in whichever order. `here(x)` has x in a register by now:
 // a compiler that makes all products before it adds the first keeps the sums in memory.
