@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,20 @@ from torch import Tensor
 from hanok.engine.request import Request, TopLogprobs
 from hanok.engine.sampler import SAMPLERS
 from hanok.ops.largest import largest
+
+
+class Scored(NamedTuple):
+    """Logits (N,V) in float32 or float64, the largest of each row (N,), NaN where one is none, and its place (N,)."""
+
+    logits: Tensor
+    highest: Tensor
+    best: Tensor
+
+
+def scored(raw_NV: Tensor) -> Scored:
+    """Return a model's logits as drawing needs them."""
+    logits = raw_NV if raw_NV.dtype == torch.float64 else raw_NV.float()
+    return Scored(logits, *largest(logits))
 
 
 def choose(

@@ -14,7 +14,7 @@ from torch import Tensor
 from hanok.core.device import memory_bytes
 from hanok.core.errors import HanokError
 from hanok.engine.accept import accept
-from hanok.engine.choose import choose, reported
+from hanok.engine.choose import Scored, choose, reported, scored
 from hanok.engine.config import EngineConfig
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
@@ -33,7 +33,6 @@ from hanok.engine.stats import Stats
 from hanok.engine.store import page_bytes
 from hanok.model.model import Model
 from hanok.nn.context import Memory
-from hanok.ops.largest import largest
 from hanok.ops.numerics import numerics
 
 SHARE = 0.25  # of the machine's memory that a pool may grow to by itself
@@ -168,9 +167,9 @@ class Engine:
         events: list[Event] = []
         try:
             with torch.inference_mode(), numerics(self.config.numerics):
-                ready, logits, hidden = self._forward(sequences, rows)
-                if ready:
-                    events += self._draw(ready, logits)
+                ready, found, hidden = self._forward(sequences, rows)
+                if found is not None:
+                    events += self._draw(ready, found)
                 if self.speculation is not None:
                     self.speculation.after(Reading(sequences, rows, hidden))
         except Exception as error:
@@ -208,10 +207,11 @@ class Engine:
         held = {page for s in self.scheduler.running if s.slot for page in s.slot.pages if page}
         assert len(held) <= self.pool.pages_used, "more pages are held than used"
 
-    def _forward(self, sequences: list[Sequence], rows: list[Row]) -> tuple[dict[Sequence, int], Tensor, Tensor]:
+    def _forward(self, sequences: list[Sequence], rows: list[Row]) -> tuple[dict[Sequence, int], Scored | None, Tensor]:
         """Run the model over the rows; return who is read to its end, with how many logits, these, and the states.
 
-        Logits (N,V) have one row for a sequence, and one more for each guess that was read behind its own tokens.
+        Logits (N,V) have one row for a sequence, and one more for each guess that was read behind its own tokens; None
+        where nobody is read to its end.
         """
         model = self.llm.model
         if self.speculation is not None:
@@ -222,8 +222,6 @@ class Engine:
                 sequence.slot.source = Read(model.encode(source).states)
         parts = [s.part(row.start, row.length) for s, row in zip(sequences, rows, strict=True)]
         tokens = torch.tensor([[id for part in parts for id in part]], device=model.device)
-        hidden = self._recorder.hidden(model, tokens, Paged(self.pool, rows))[0]
-        score_prompts(model, sequences, rows, hidden)
         ready: dict[Sequence, int] = {}
         last: list[int] = []
         end = 0
@@ -232,17 +230,21 @@ class Engine:
             if sequence.left <= 0:
                 ready[sequence] = 1 - sequence.left
                 last += range(end - 1 + sequence.left, end)
-        wanted = hidden if len(last) == tokens.shape[1] else hidden[last]
-        return ready, model.logits(wanted), hidden
+        whole = len(last) == tokens.shape[1]
+        states, found = self._recorder.step(model, tokens, Paged(self.pool, rows), head=whole)
+        hidden = states[0] if self.speculation is None else states[0].clone()  # a proposer may keep some
+        score_prompts(model, sequences, rows, hidden)
+        if last and found is None:
+            found = scored(model.logits(hidden if whole else hidden[last]))
+        return ready, found, hidden
 
-    def _draw(self, ready: dict[Sequence, int], raw_NV: Tensor) -> list[Event]:
+    def _draw(self, ready: dict[Sequence, int], found: Scored) -> list[Event]:
         """Choose each sequence's next token, and those at its guesses, and pass on what stands."""
         places = [Place(s, s.draft.tokens[:at]) for s, count in ready.items() for at in range(count)]
-        logits = raw_NV if raw_NV.dtype == torch.float64 else raw_NV.float()
-        highest, best = largest(logits)
+        logits, highest, best = found
         sound = [math.isfinite(top) for top in highest.tolist()]
         if not all(sound):
-            return self._unsound(ready, raw_NV, sound)
+            return self._unsound(ready, logits, sound)
         requests = [place.sequence.request for place in places]
         uniforms = [number for s, count in ready.items() for number in s.uniforms(count)]
         processed = process(logits, places)
@@ -262,7 +264,7 @@ class Engine:
             events.append(event if event.output is None else self._end(sequence, event))
         return events
 
-    def _unsound(self, ready: dict[Sequence, int], raw_NV: Tensor, sound: list[bool]) -> list[Event]:
+    def _unsound(self, ready: dict[Sequence, int], logits_NV: Tensor, sound: list[bool]) -> list[Event]:
         """End the sequences whose logits are no numbers, and go on with the others.
 
         Where a guess was read, it may have been the guess: the sequence starts anew, and fails only without one.
@@ -283,7 +285,7 @@ class Engine:
                 self.scheduler.preempt(sequence)
             else:
                 events.append(self._end(sequence, sequence.end("error", HanokError(failure))))
-        return events + (self._draw(good, raw_NV[keep]) if good else [])
+        return events + (self._draw(good, scored(logits_NV[keep])) if good else [])
 
     def _end(self, sequence: Sequence, event: Event) -> Event:
         del self._live[sequence.id]

@@ -66,20 +66,38 @@ class Tiles:
     at: tuple[Ints, Ints]
 
 
+class Located(NamedTuple):
+    """The tokens of a step: their positions (T,), their rows (T,), and the pages of each row (b, width)."""
+
+    positions: Ints
+    row_of: Ints
+    table: Ints
+
+
+def located(pool: Pool, rows: Sequence[Row]) -> Located:
+    """Return where the tokens of `rows`, laid end to end, are."""
+    starts = np.array([row.start for row in rows], dtype=np.int64)
+    table = pool.table[[row.slot.row for row in rows]]
+    if all(row.length == 1 for row in rows):
+        return Located(starts, np.arange(len(rows)), table)
+    lengths = np.array([row.length for row in rows], dtype=np.int64)
+    row_of = np.repeat(np.arange(len(rows)), lengths)
+    offsets = np.cumsum(lengths) - lengths
+    return Located(np.arange(len(row_of)) + (starts - offsets)[row_of], row_of, table)
+
+
 class Layout:
     """The index arithmetic of one step over `rows` laid end to end."""
 
-    def __init__(self, pool: Pool, rows: Sequence[Row]) -> None:
+    def __init__(self, pool: Pool, rows: Sequence[Row], at: Located | None = None) -> None:
         self.pool, self.rows = pool, rows
         self.device = pool.store.device
+        self.positions, self.row_of, self.table = at or located(pool, rows)
+        self.total = len(self.positions)
         self.starts: Ints = np.array([row.start for row in rows], dtype=np.int64)
         self.lengths: Ints = np.array([row.length for row in rows], dtype=np.int64)
         self.offsets: Ints = np.cumsum(self.lengths) - self.lengths
-        self.total = int(self.lengths.sum())
-        self.row_of: Ints = np.repeat(np.arange(len(rows)), self.lengths)
-        self.positions: Ints = np.arange(self.total) + (self.starts - self.offsets)[self.row_of]
         self.slots: Ints = np.array([row.slot.row for row in rows], dtype=np.int64)
-        self.table: Ints = pool.table[self.slots]
 
     def tensor(self, array: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Tensor:
         """Return an array as a tensor where the pool is."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from hanok.core.errors import UsageError
-from hanok.engine.layout import Bucket, Layout, Row, Tiles
+from hanok.engine.layout import Bucket, Layout, Row, Tiles, located
 from hanok.engine.past import Past, Wanted, distances, gather, scored
 from hanok.engine.pool import Pool
 from hanok.nn.context import Make, PerSequence, Read, Recurrence
@@ -39,27 +40,46 @@ class Paged:
     keeps = True
 
     def __init__(self, pool: Pool, rows: Sequence[Row]) -> None:
-        self._store, self._layout = pool.store, Layout(pool, rows)
-        self.positions = self._layout.tensor(self._layout.positions)[None]
-        self._writes = self._layout.writes() if pool.paged else self.positions
-        self._groups = self._layout.equal_lengths() if pool.stateful else []
+        self._pool, self._store, self._rows = pool, pool.store, rows
+        self.at = located(pool, rows)
         self._buckets: dict[tuple[int | None, int, int], list[Bucket]] = {}
         self._places: dict[int, tuple[int, Tensor]] = {}
         self._tiles: dict[tuple[int | None, int, int], list[Tiles]] = {}
         self._where: Where | None = None
-        self._by_torch = self._layout.total > FEW and bool(self._layout.positions.max() >= FAR)
 
     @property
-    def place(self) -> tuple[int, ...]:
-        """Return where the pool's memory lies: it moves when the pool grows."""
-        return tuple(tensor.data_ptr() for tensor in (*self._store.k.values(), *self._store.v.values()))
+    def place(self) -> tuple[int, int]:
+        """Return which memory of which pool this is: it moves when the pool grows."""
+        return id(self._store), self._store.moves
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Return the tokens' positions (1,T)."""
+        return torch.from_numpy(self.at.positions).to(self._store.device)[None]
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout(self._pool, self._rows, self.at)
+
+    @cached_property
+    def _writes(self) -> Tensor:
+        return self._layout.writes()
+
+    @cached_property
+    def _groups(self) -> list[tuple[Tensor | None, Tensor, int, int]]:
+        return self._layout.equal_lengths()
+
+    @cached_property
+    def _by_torch(self) -> bool:
+        return len(self.at.positions) > FEW and bool(self.at.positions.max() >= FAR)
 
     def follow(self, other: Paged) -> None:
-        """Become another step of as many tokens, in the same place: what kernel calls were told stays true."""
+        """Become another step of as many tokens, in the same place: what kernel calls were told stays true.
+
+        The positions are one array: the kernels', and the tensor's that the model has seen.
+        """
         assert self._where is not None, "a recorded step has attended"
-        layout = other._layout
-        self._where.follow(where(layout.positions, layout.row_of, layout.table, layout.pool.page_size))
-        self.positions.copy_(other.positions)
+        self._where.follow(*other.at)
 
     def attend(
         self,
@@ -129,8 +149,7 @@ class Paged:
         if library is None or torch.is_grad_enabled():
             return None
         if self._where is None:
-            layout = self._layout
-            self._where = where(layout.positions, layout.row_of, layout.table, layout.pool.page_size)
+            self._where = where(*self.at, self._pool.page_size)
         return attend(library, self._where, new, keys, values, wanted)
 
     def _plan(self, past: Past, window: int | None) -> list[Bucket]:

@@ -22,6 +22,8 @@ def score_prompts(model: Model, sequences: Ordered[Sequence], rows: Ordered[Row]
 
     A place that was scored before (a preempted sequence reads again) is left alone.
     """
+    if all(sequence.request.prompt_logprobs is None for sequence in sequences):
+        return
     starts = [0, *accumulate(row.length for row in rows)]
     for sequence, row, at in zip(sequences, rows, starts, strict=False):
         asked = sequence.request.prompt_logprobs

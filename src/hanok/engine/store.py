@@ -29,6 +29,7 @@ class Store:
     def __init__(self, memory: Sequence[Memory], page_size: int, *, dtype: torch.dtype, device: torch.device) -> None:
         self.memory, self.page_size, self.dtype, self.device = list(memory), page_size, dtype, device
         self.pages = self.rows = 0
+        self.moves = 0  # how often memory was replaced by more of it
         groups: dict[Memory, list[int]] = {}
         for layer, spec in enumerate(self.memory):
             groups.setdefault(spec, []).append(layer)
@@ -147,6 +148,7 @@ class Store:
             if old is not None:
                 new.narrow(dim, 0, old.shape[dim]).copy_(old)
         self._stacks[spec, kind] = new
+        self.moves += 1
         views = {"k": self.k, "v": self.v, "state": self.state}[kind]
         for at, layer in enumerate(self._groups[spec]):
             views[layer] = new[at]

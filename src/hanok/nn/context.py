@@ -62,8 +62,11 @@ class Context(Protocol):
     `keeps` says whether keys and values stay for later steps, and so must have the shape of the mixer's memory.
     """
 
-    positions: Tensor
     keeps: bool
+
+    @property
+    def positions(self) -> Tensor:
+        """Return the tokens' positions (B,T) in their sequences."""
 
     def attend(
         self,

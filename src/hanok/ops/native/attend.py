@@ -46,20 +46,26 @@ class Where:
     """A `Step` with the arrays that it points to."""
 
     step: Step
-    held: tuple[Ints, ...]
-    longest: int
+    positions: Ints
+    rows: Ints
+    table: Ints
 
-    def follow(self, other: Where) -> None:
-        """Describe another step at the same address."""
-        ctypes.pointer(self.step)[0] = other.step
-        self.held, self.longest = other.held, other.longest
+    def follow(self, positions: Ints, rows: Ints, table: Ints) -> None:
+        """Describe another step of as many tokens, at the same addresses."""
+        self.positions[:] = positions
+        self.rows[:] = rows
+        if table.shape == self.table.shape:
+            self.table[:] = table
+        else:
+            self.table = table
+            self.step.table, self.step.width = table.ctypes.data, table.shape[1]
 
 
 def where(positions: Ints, rows: Ints, table: Ints, page_size: int) -> Where:
     """Describe tokens at positions (T,), of sequences `rows` (T,) whose pages `table` (sequences, width) lists."""
-    held = tuple(np.ascontiguousarray(array, dtype=np.int64) for array in (positions, rows, table))
+    held = [np.ascontiguousarray(array, dtype=np.int64) for array in (positions, rows, table)]
     pointers = [array.ctypes.data for array in held]
-    return Where(Step(*pointers, len(positions), table.shape[1], page_size), held, int(positions.max()) + 1)
+    return Where(Step(*pointers, len(positions), table.shape[1], page_size), *held)
 
 
 def attend(
@@ -78,7 +84,8 @@ def attend(
     q, k, v = (x.contiguous() for x in qkv)
     scale, window, how = wanted
     heads = keys.shape[0]
-    bias, sinks = _scoring(how, at.longest)
+    longest = 0 if how.bias is None else int(at.positions.max()) + 1
+    bias, sinks = _scoring(how, longest)
     out = torch.empty(*q.shape[:2], v.shape[-1], dtype=q.dtype)
     call = Call(
         q=q.data_ptr(),
@@ -95,7 +102,7 @@ def attend(
         group=q.shape[1] // heads,
         D=q.shape[-1],
         E=v.shape[-1],
-        span=at.longest,
+        span=longest,
         window=window or 0,
         scale=scale,
         softcap=how.softcap or 0.0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hanok.ops import native
 
 CALLS = tuple(
-    f"hanok_{name}" for name in ("product", "attend", "rms_norm", "rotate", "swish_gate", "add", "lookup")
+    f"hanok_{name}" for name in ("product", "attend", "rms_norm", "rotate", "swish_gate", "add", "lookup", "largest")
 )  # in the order of the numbers in source/kernels.cpp
 aten = torch.ops.aten
 FRESH = {aten.empty.memory_format, aten.empty_like.default}
@@ -35,6 +35,8 @@ FREE |= {aten.detach.default, aten.alias.default, aten.reshape.default, aten._re
 FREE |= {aten.squeeze.dim, aten.flatten.using_ints, aten.unflatten.int, aten.expand.default, aten.contiguous.default}
 
 
+Result = TypeVar("Result")
+
 ONE_AT_A_TIME = threading.Lock()  # the library is replaced for the whole process, and must be put back in order
 
 
@@ -48,23 +50,23 @@ class Recorded(ctypes.Structure):
     _fields_ = [("call", ctypes.c_int64), ("given", ctypes.c_int64 * 16), ("fractions", ctypes.c_double * 2)]
 
 
-class Tape:
+class Tape(Generic[Result]):
     """Recorded calls, all that they point to, and the forward's result."""
 
     def __init__(self, library: Any) -> None:
         self.library, self.held, self._written = library, [], []  # type: tuple[Any, list[Any], list[Recorded]]
-        self.result: Tensor | None = None
+        self.result: Result | None = None
         self.bytes = 0  # of the memory that its calls write to
         self._calls: Any = None
 
-    def record(self, forward: Callable[[], Tensor]) -> Tensor:
+    def record(self, forward: Callable[[], Result]) -> Result:
         """Compute a forward and write its calls down; `NotRecordableError` where it is not made of kernels alone."""
         with ONE_AT_A_TIME, native.used(_Listening(self)), _Watching(self):  # type: ignore[arg-type]
             self.result = forward()
         self._calls = (Recorded * len(self._written))(*self._written)
         return self.result
 
-    def replay(self) -> Tensor | None:
+    def replay(self) -> Result | None:
         """Make the calls again on what their inputs hold now; None where they do not fit. The next one overwrites."""
         failed = self.library.hanok_replay(ctypes.addressof(self._calls), len(self._calls))
         return None if failed else self.result
@@ -90,7 +92,7 @@ class Tape:
 class _Listening:
     """The library, writing down what it is asked for."""
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape[Any]) -> None:
         self._tape, self._thread = tape, threading.get_ident()
 
     def __getattr__(self, name: str) -> Any:
@@ -107,7 +109,7 @@ class _Listening:
 class _Watching(TorchDispatchMode):
     """Torch's operations while a forward is recorded."""
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape[Any]) -> None:
         super().__init__()
         self.tape = tape
 

@@ -139,6 +139,7 @@ int64_t hanok_replay(const Recorded* calls, int64_t count) {
             case 4: hanok_swish_gate(p(0), p(1), g[2], p(3), int(g[4])); break;
             case 5: hanok_add(p(0), p(1), g[2], p(3), int(g[4])); break;
             case 6: hanok_lookup(p(0), (const int64_t*)g[1], g[2], g[3], p(4)); break;
+            case 7: hanok_largest(p(0), g[1], g[2], p(3), (int64_t*)g[4], int(g[5])); break;
             default: return -1;
         }
     }
