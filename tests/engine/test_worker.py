@@ -125,7 +125,7 @@ def test_bad_requests_raise_where_they_are_submitted(worker: EngineWorker) -> No
 def test_idle_costs_nothing(worker: EngineWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     step = worker.engine.step
-    monkeypatch.setattr(worker.engine, "step", lambda: steps.append(1) or step())
+    monkeypatch.setattr(worker.engine, "step", lambda **how: steps.append(1) or step(**how))
     time.sleep(0.15)
     assert not steps and worker.idle_seconds == 0.0
     worker.submit(Request([1], 2), ear := Ear())
@@ -165,10 +165,10 @@ def test_stats_count_what_is_not_taken_in(worker: EngineWorker, monkeypatch: pyt
     gate, inside = threading.Event(), threading.Event()
     step = worker.engine.step
 
-    def slow() -> Any:
+    def slow(**how: bool) -> Any:
         inside.set()
         gate.wait(10)
-        return step()
+        return step(**how)
 
     monkeypatch.setattr(worker.engine, "step", slow)
     ears = [Ear() for _ in range(4)]

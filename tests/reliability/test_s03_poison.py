@@ -78,10 +78,10 @@ def test_control_an_engine_that_lets_errors_through_fails_its_neighbours(
     step = Engine.step
     poison = server.worker.engine if server.worker is not None else None
 
-    def fragile(self: Engine) -> Any:
+    def fragile(self: Engine, **how: bool) -> Any:
         if any(s.request.seed == 666 for s in self.scheduler.running):
             raise RuntimeError("poisoned")
-        return step(self)
+        return step(self, **how)
 
     assert poison is not None
     monkeypatch.setattr(Engine, "step", fragile)

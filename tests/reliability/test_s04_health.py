@@ -28,9 +28,9 @@ def held(monkeypatch: pytest.MonkeyPatch, inside: Callable[[], object]) -> None:
     """Have each step of the engine do something first."""
     step = Engine.step
 
-    def slow(self: Engine) -> Any:
+    def slow(self: Engine, **how: bool) -> Any:
         inside()
-        return step(self)
+        return step(self, **how)
 
     monkeypatch.setattr(Engine, "step", slow)
 

@@ -148,7 +148,7 @@ def test_stop_frees_the_engine(browser: Browser, home: Server) -> None:
     step = engine.step
     with visit(browser, home.url) as seen:
         page = seen.open().page
-        engine.step = lambda: (time.sleep(0.03), step())[1]  # type: ignore[method-assign]
+        engine.step = lambda **how: (time.sleep(0.03), step(**how))[1]  # type: ignore[method-assign]
         try:
             page.fill("#box", "한옥이 뭐야?")
             page.press("#box", "Enter")

@@ -84,13 +84,15 @@ class Engine:
         try:
             for sequence in prepared:
                 self.enqueue(sequence)
+            again = False
             while waiting:
-                for event in self.step():
+                for event in self.step(again=again):
                     if event.error is not None and event.id in waiting:
                         raise event.error
                     if event.output is not None:
                         outputs[event.id] = event.output
                         waiting.discard(event.id)
+                again = True
         finally:
             for id in waiting:
                 self.abort(id)
@@ -151,8 +153,12 @@ class Engine:
         """Say whether any request is waiting or running."""
         return bool(self._live)
 
-    def step(self) -> list[Event]:
-        """Compute one batch and return what it brought; an exception in it ends its requests with an error event."""
+    def step(self, *, again: bool = False) -> list[Event]:
+        """Compute one batch and return what it brought; an exception in it ends its requests with an error event.
+
+        `again` says that this thread did nothing since the last step but to pass on what that brought. Parts of the
+        model that another thread exchanges meanwhile are then noticed within eight steps rather than in the next one.
+        """
         try:
             plan = self.scheduler.plan()
         except Exception as error:  # such as no memory for more pages: who runs has no sound memory any more
@@ -167,7 +173,7 @@ class Engine:
         events: list[Event] = []
         try:
             with torch.inference_mode(), numerics(self.config.numerics):
-                ready, found, hidden = self._forward(sequences, rows)
+                ready, found, hidden = self._forward(sequences, rows, again)
                 if found is not None:
                     events += self._draw(ready, found)
                 if self.speculation is not None:
@@ -207,7 +213,9 @@ class Engine:
         held = {page for s in self.scheduler.running if s.slot for page in s.slot.pages if page}
         assert len(held) <= self.pool.pages_used, "more pages are held than used"
 
-    def _forward(self, sequences: list[Sequence], rows: list[Row]) -> tuple[dict[Sequence, int], Scored | None, Tensor]:
+    def _forward(
+        self, sequences: list[Sequence], rows: list[Row], again: bool
+    ) -> tuple[dict[Sequence, int], Scored | None, Tensor]:
         """Run the model over the rows; return who is read to its end, with how many logits, these, and the states.
 
         Logits (N,V) have one row for a sequence, and one more for each guess that was read behind its own tokens; None
@@ -221,7 +229,7 @@ class Engine:
                 source = torch.tensor([sequence.source], device=model.device)
                 sequence.slot.source = Read(model.encode(source).states)
         parts = [s.part(row.start, row.length) for s, row in zip(sequences, rows, strict=True)]
-        tokens = torch.tensor([[id for part in parts for id in part]], device=model.device)
+        ids = [id for part in parts for id in part]
         ready: dict[Sequence, int] = {}
         last: list[int] = []
         end = 0
@@ -230,8 +238,8 @@ class Engine:
             if sequence.left <= 0:
                 ready[sequence] = 1 - sequence.left
                 last += range(end - 1 + sequence.left, end)
-        whole = len(last) == tokens.shape[1]
-        states, found = self._recorder.step(model, tokens, Paged(self.pool, rows), head=whole)
+        whole = len(last) == len(ids)
+        states, found = self._recorder.step(model, ids, Paged(self.pool, rows), head=whole, again=again)
         hidden = states[0] if self.speculation is None else states[0].clone()  # a proposer may keep some
         score_prompts(model, sequences, rows, hidden)
         if last and found is None:

@@ -1,13 +1,12 @@
 """Decode steps that repeat: the forward of a number of tokens is recorded once and then replayed by one call.
 
 Only forwards made of kernels alone can be recorded (attention models with dense feed-forward networks in float32);
-every other goes on as ever. A recording holds addresses. It is made anew when the pool's memory has
-moved, and dropped when any module, parameter or hook of the model is no longer the one that it saw, or lies elsewhere.
+every other goes on as ever. A recording holds addresses. It is made anew when the pool's memory has moved, and dropped
+when any module, parameter or hook of the model is no longer the one that it saw, or lies elsewhere.
 """
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from typing import Any
 
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor
 
 from hanok.engine.choose import Scored, scored
+from hanok.engine.layout import Ints
 from hanok.engine.paged import FEW, Paged
+from hanok.engine.watch import Watch
 from hanok.model.model import Model
 from hanok.ops import native
 from hanok.ops.native.tape import NotRecordableError, Tape
@@ -30,99 +31,80 @@ Step = tuple[Tensor, Scored | None]
 
 
 class Recorder:
-    """The forwards of one engine, as `model.hidden` gives them."""
+    """The steps of one engine: plain forwards, and recordings of those that come again and again."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._tapes: OrderedDict[tuple[Any, ...], tuple[Tape[Step], Paged, Tensor]] = OrderedDict()
-        self._owners: list[dict[str, Any]] = []
-        self._names: list[str] = []
-        self._parts: list[Any] = []
-        self._tensors: list[Tensor] = []
-        self._places: list[int] = []
-        self._hooks: list[dict[Any, Any]] = []
+        self._tapes: OrderedDict[tuple[Any, ...], tuple[Tape[Step], Paged, Ints]] = OrderedDict()
+        self._watch: Watch | None = None
+        self._sure = False  # the whole model was the same, and each step since came `again`
         self._times, self._most, self._heads = [0] * (TOKENS + 1), TOKENS, True
         self.replayed = 0  # tokens of the last step, if it was a recording
 
-    def hidden(self, model: Model, tokens: Tensor, ctx: Paged) -> Tensor:
-        """Return the last hidden states (1,T,dim) of tokens (1,T); the next step of a recording overwrites them."""
-        return self.step(model, tokens, ctx, head=False)[0]
+    def step(self, model: Model, ids: list[int], ctx: Paged, *, head: bool = False, again: bool = False) -> Step:
+        """Return the last hidden states (1,T,dim) of tokens (T), and with `head` what drawing needs of them.
 
-    def step(self, model: Model, tokens: Tensor, ctx: Paged, *, head: bool) -> Step:
-        """Return last hidden states, and with `head` what drawing needs of them where it could be recorded, too.
-
-        The next step overwrites all of it.
+        None for the latter where it could not be recorded. The next step overwrites all of it. `again`: nobody but
+        another thread can have exchanged parts of the model since the last step.
         """
         if model is not self._model:
             self._model, self._most, self._heads = model, TOKENS, True
             self._tapes.clear()
-        count, self.replayed = tokens.shape[1], 0
+        count, self.replayed, self._sure = len(ids), 0, self._sure and again
         library, mode = native.kernels(), current()
         if mode == "exact" and native.exact_kernels() is not library:
             library = None  # it came after the first exact product
         if library is None or count > self._most:
-            return self._model.hidden(tokens, ctx), None
+            return self._plain(ids, ctx), None
         self._times[count] += 1
         if self._times[count] < AFTER:
-            return self._model.hidden(tokens, ctx), None
+            return self._plain(ids, ctx), None
         head = head and self._heads
         key = (count, head, ctx.place, torch.get_num_threads(), id(library), mode)
         if key in self._tapes and self._same():
             self._tapes.move_to_end(key)
             tape, seen, into = self._tapes[key]
             seen.follow(ctx)
-            into.copy_(tokens)
+            into[:] = ids
             found = tape.replay()
             if found is not None:
                 self.replayed = count
                 return found
-        return self._record(key, tokens, ctx, head)
+        return self._record(key, Tape(library), ids, ctx)
 
-    def _record(self, key: tuple[Any, ...], tokens: Tensor, ctx: Paged, head: bool) -> Step:
+    def _same(self) -> bool:
+        if self._watch is None:
+            return False
+        self._sure = self._watch.same_here() if self._sure else self._watch.same()
+        return self._sure
+
+    def _plain(self, ids: list[int], ctx: Paged) -> Tensor:
+        return self._model.hidden(torch.tensor([ids], device=self._model.device), ctx)
+
+    def _record(self, key: tuple[Any, ...], tape: Tape[Step], ids: list[int], ctx: Paged) -> Step:
         if not self._same():
             self._tapes.clear()
-        self._look()
-        tape: Tape[Step] = Tape(native.kernels())
-        into = tokens.clone()
-        assert ctx.positions.shape == into.shape, "a position for each token, made before anything is recorded"
+            self._watch, self._sure = Watch(self._model), True
+        tokens, (count, head, *_) = torch.tensor([ids]), key
+        assert ctx.positions.shape == tokens.shape, "a position for each token, made before anything is recorded"
 
         def forward() -> Step:
-            hidden = self._model.hidden(into, ctx)
+            hidden = self._model.hidden(tokens, ctx)
             return hidden, scored(self._model.logits(hidden[0])) if head else None
 
         try:
             found = tape.record(forward)
         except NotRecordableError:
-            if head:  # but perhaps the rest
+            if head:  # perhaps without it
                 self._heads = False
-                return self.step(self._model, tokens, ctx, head=False)
+                return self.step(self._model, ids, ctx)
             self._most = 0
             self._tapes.clear()
-            return self._model.hidden(tokens, ctx), None
+            return self._plain(ids, ctx), None
         if tape.bytes > ROOM:
-            self._most = tokens.shape[1] - 1
+            self._most = count - 1
             return found
-        self._tapes[key] = (tape, ctx, into)
+        self._tapes[key] = (tape, ctx, tokens[0].numpy())
         while len(self._tapes) > KEPT or sum(held.bytes for held, _, _ in self._tapes.values()) > ROOM:
             self._tapes.popitem(last=False)
         return found
-
-    def _look(self) -> None:
-        """Remember every part of the model, to see when it is another."""
-        self._owners, self._names, self._parts, self._tensors, self._hooks = [], [], [], [], []
-        for module in self._model.modules():
-            state = vars(module)
-            for kind in ("_modules", "_parameters", "_buffers"):
-                self._owners += [state[kind]] * len(state[kind])
-                self._names += state[kind].keys()
-                self._parts += state[kind].values()
-            tensors = [*state["_parameters"].values(), *state["_buffers"].values()]
-            self._tensors += [tensor for tensor in tensors if tensor is not None]
-            self._hooks += [state["_forward_hooks"], state["_forward_pre_hooks"]]
-        self._places = list(map(Tensor.data_ptr, self._tensors))
-
-    def _same(self) -> bool:
-        """Say whether every part is the one that was seen, and its numbers lie where they lay; asked at every step."""
-        if any(map(len, self._hooks)) or list(map(Tensor.data_ptr, self._tensors)) != self._places:
-            return False
-        return all(map(operator.is_, map(dict.get, self._owners, self._names), self._parts))

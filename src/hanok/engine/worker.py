@@ -36,6 +36,7 @@ class EngineWorker:
         self._inbox: deque[Sequence | int] = deque()  # new sequences, and ids to abort, in the order they came
         self._listeners: dict[int, Listener] = {}
         self._closing = False
+        self._again = False  # nothing has come since the last step
         self._beat = time.monotonic()
         self.slowest = 0.0  # seconds of the longest step lately
         self._thread = threading.Thread(target=self._run, name="hanok-engine", daemon=True)
@@ -104,7 +105,7 @@ class EngineWorker:
         while self._take_in():
             self._beat = time.monotonic()
             try:
-                events = self.engine.step()
+                events = self.engine.step(again=self._again)
             except Exception as error:  # not the model's step but the engine around it: give everything up, stay up
                 logger.exception("the engine's step failed")
                 events = self._give_up(error)
@@ -115,6 +116,7 @@ class EngineWorker:
     def _take_in(self) -> bool:
         """Wait for work, then queue and abort what was asked; return False when it is time to end."""
         with self._wake:
+            self._again = not self._inbox and self.engine.has_work
             while not (self._inbox or self._closing or self.engine.has_work):
                 self._wake.wait()
             inbox, self._inbox = self._inbox, deque()

@@ -27,7 +27,7 @@ class Chain:
 
     def __init__(
         self,
-        hidden: Callable[[Tensor, Paged], Tensor],
+        hidden: Callable[[list[int], Paged], Tensor],
         logits: Callable[[Tensor], Tensor],
         pool: Pool,
         *,
@@ -41,9 +41,9 @@ class Chain:
         for slot, part in zip(slots, parts, strict=True):
             self.pool.append(slot, len(part))
             rows.append(Row(slot, slot.length - len(part), len(part)))
-        tokens = torch.tensor([[id for part in parts for id in part]], device=self.pool.store.device)
-        ends = torch.tensor([len(part) for part in parts], device=tokens.device).cumsum(0) - 1
-        return self._hidden(tokens, Paged(self.pool, rows))[0].index_select(0, ends)
+        ids = [id for part in parts for id in part]
+        ends = torch.tensor([len(part) for part in parts], device=self.pool.store.device).cumsum(0) - 1
+        return self._hidden(ids, Paged(self.pool, rows))[0].index_select(0, ends)
 
     def guess(
         self,

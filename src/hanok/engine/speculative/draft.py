@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import pydantic
 import torch
+from torch import Tensor
 
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
 from hanok.engine.hub import find
+from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool, Slot
 from hanok.engine.prepare import Served
 from hanok.engine.recorded import Recorder
@@ -60,8 +61,12 @@ class DraftModel:
         # Every running sequence has room for its whole context: storage grows with use, and nobody waits for a page.
         pages = (-(-self.model.config.context // size) + 1) * target.max_sequences
         pool = Pool(memory, pages, page_size=size, dtype=self.model.dtype, device=self.model.device)
-        steps = partial(Recorder(self.model).hidden, self.model)
-        self.chain = Chain(steps, self.model.logits, pool, drawn=config.drawn)
+        recorder = Recorder(self.model)
+
+        def hidden(ids: list[int], ctx: Paged) -> Tensor:
+            return recorder.step(self.model, ids, ctx)[0]
+
+        self.chain = Chain(hidden, self.model.logits, pool, drawn=config.drawn)
         self._followers: dict[int, Follower] = {}
 
     @staticmethod

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Ordered
 from typing import Literal
 
 import pydantic
+import torch
 from torch import Tensor
 
 from hanok.core.config import PartConfig
@@ -40,7 +41,8 @@ class EarlyExit:
                 f"{model.config.depth - 1} layers of this model"
             )
 
-        def hidden(tokens: Tensor, ctx: Context) -> Tensor:
+        def hidden(ids: list[int], ctx: Context) -> Tensor:
+            tokens = torch.tensor([ids], device=model.device)
             return states(model, tokens, ctx, [config.layers])[0]
 
         self.config, self._pool = config, target.pool
