@@ -173,6 +173,39 @@ def test_a_model_that_changes_is_recorded_anew() -> None:
     assert moved.logprobs != again.logprobs
 
 
+def test_what_another_thread_exchanges_is_noticed_soon() -> None:
+    """At once by a step of its own; within eight where nothing else was done; old numbers stay readable until then."""
+    model = model_of(GQA, torch.float32)
+    engine = Engine(LLM(model))
+    engine.add(Request([1, 2, 3], 60, temperature=0.0))
+    recorder = engine._recorder
+    for _ in range(10):
+        engine.step(again=True)
+    for again, most in ((True, 8), (False, 1), (True, 8)):
+        assert engine.replayed == 1
+        seen, weight = recorder._watch, model.blocks[1].ffn.up.weight
+        assert seen is not None
+        weight.data = weight.data * 0.5
+        for step in range(1, most + 1):
+            engine.step(again=again)
+            if recorder._watch is not seen:
+                break
+        assert recorder._watch is not seen, step
+        engine.step(again=True)
+
+
+def test_a_head_that_cannot_be_recorded_comes_after_the_rest() -> None:
+    config = {"vocab": 61, "dim": 36, "depth": 2, "layers": {"block": {"mixer": GQA, "ffn": {"kind": "swiglu"}}}}
+    model = Model(ModelConfig.parse({**config, "head": {"softcap": 5.0}}), seed=2)
+    engine, ids, tokens = Engine(LLM(model)), [1, 2], []
+    got = engine.generate([Request(ids, 12, temperature=0.0)])[0].tokens
+    assert engine.replayed == 1 and not engine._recorder._heads
+    for _ in range(12):
+        with torch.no_grad():
+            tokens.append(int(model(torch.tensor([ids + tokens]))[0, -1].argmax()))
+    assert got == tokens
+
+
 def test_what_cannot_be_recorded_goes_on_as_before(build: Build) -> None:
     """A state that a recording began to change would be changed twice."""
     engine = Engine(build("hybrid", torch.float32))
