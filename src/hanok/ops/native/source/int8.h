@@ -134,19 +134,19 @@ struct Stood {
     const float* scales(int64_t p) const { return scale + p * ABREAST * blocks; }
 };
 
-static void stand_up(const float* x, int64_t K, const Stood& to, int64_t p) {
-    const int64_t padded = 2 * to.pairs, count = to.count(p), width = to.vectors(p) * W;
-    int16_t* brief = scratch<int16_t>(1, size_t(ABREAST * padded));
-    float* scale = scratch<float>(2, size_t(ABREAST * to.blocks));
+// Eight rows of a panel, from `first` on.
+static void stand_up(const float* x, int64_t K, const Stood& to, int64_t p, int64_t first) {
+    const int64_t padded = 2 * to.pairs, width = to.vectors(p) * W, count = std::min<int64_t>(8, to.count(p) - first);
+    if (first >= width) return;
+    int16_t* brief = scratch<int16_t>(1, size_t(8 * padded));
+    float* scale = scratch<float>(2, size_t(8 * to.blocks));
     for (int64_t r = 0; r < count; r++)
-        round_blocks(x + (p * ABREAST + r) * K, K, brief + r * padded, scale + r * to.blocks);
+        round_blocks(x + (p * ABREAST + first + r) * K, K, brief + r * padded, scale + r * to.blocks);
     for (int64_t b = 0; b < to.blocks; b++)
-        for (int64_t r = 0; r < width; r++)
-            to.scale[(p * to.blocks + b) * ABREAST + r] = r < count ? scale[r * to.blocks + b] : 0.0f;
-    for (int64_t r = 0; r < width; r += 8)  // pairs are moved as floats, whose bits nobody looks at
-        for (int64_t k = 0; k < to.pairs; k += 8)
-            turn((const float*)brief + r * to.pairs + k, to.pairs, count - r,
-                 (float*)to.at + p * ABREAST * to.pairs + k * width + r, width);
+        for (int64_t r = 0; r < 8; r++)
+            to.scale[(p * to.blocks + b) * ABREAST + first + r] = r < count ? scale[r * to.blocks + b] : 0.0f;
+    for (int64_t k = 0; k < to.pairs; k += 8)  // pairs are moved as floats, whose bits nobody looks at
+        turn((const float*)brief + k, to.pairs, count, (float*)to.at + p * ABREAST * to.pairs + k * width + first, width);
 }
 
 // `count` rows, from `row` on, of the outputs from `from` up to `to`; in `sums` an output's rows stand side by side.
@@ -199,23 +199,27 @@ static void int8_job(const Weight& w, const Stood& x, void* out, int64_t first, 
     }
 }
 
-static void int8_many(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    const int64_t K = w.inputs, pairs = (K + 2 * W - 1) / (2 * W) * W, blocks = (K + BLOCK - 1) / BLOCK;
-    const int64_t panels = (rows + ABREAST - 1) / ABREAST, columns = (w.outputs + BROAD - 1) / BROAD;
-    const int64_t parts = (rows + PART - 1) / PART, panels_each = PART / ABREAST;
+// `rows` rows from `start` on.
+static void int8_round(const Products& products, const float* x, int64_t start, int64_t rows, int threads) {
+    const int64_t K = products.first().inputs, pairs = (K + 2 * W - 1) / (2 * W) * W, blocks = (K + BLOCK - 1) / BLOCK;
+    const int64_t panels = (rows + ABREAST - 1) / ABREAST, parts = (rows + PART - 1) / PART, panels_each = PART / ABREAST;
     const Stood stood = {scratch<int32_t>(3, size_t(panels * ABREAST * pairs)),
                          scratch<float>(4, size_t(panels * ABREAST * blocks)), rows, pairs, blocks};
-    in_tiles(panels, threads, [&](long p) { stand_up(x, K, stood, p); });
-    in_tiles(columns * parts, threads, [&](long number) {  // the parts of the rows in turn, while the weights are near
-        const int64_t first = number % parts * panels_each, from = number / parts * BROAD;
-        int8_job(w, stood, out, first, std::min<int64_t>(panels, first + panels_each), from,
-                 std::min<int64_t>(w.outputs, from + BROAD));
+    in_tiles(panels * ABREAST / 8, threads, [&](long eight) {
+        stand_up(x + start * K, K, stood, eight * 8 / ABREAST, eight * 8 % ABREAST);
+    });
+    in_tiles(products.columns(BROAD) * parts, threads, [&](long number) {
+        int64_t column = number / parts;  // the parts of the rows in turn, while the weights are near
+        const int i = products.owner(column, BROAD);
+        const int64_t first = number % parts * panels_each, to = (column + 1) * BROAD;
+        int8_job(products.weights[i], stood, products.row(i, start), first, std::min<int64_t>(panels, first + panels_each),
+                 column * BROAD, std::min<int64_t>(products.weights[i].outputs, to));
     });
 }
 
 // y (rows, outputs) of x (rows, inputs) in float32, all in one piece.
-static void int8_product(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    const int64_t width = w.outputs * (w.brief ? 2 : 4);  // bytes
-    for (int64_t first = 0; first < rows; first += ROUND)
-        int8_many(w, x + first * w.inputs, std::min<int64_t>(ROUND, rows - first), (char*)out + first * width, threads);
+static void int8_products(const Products& products, const float* x, int64_t rows, int threads) {
+    if (rows <= FEW) return int8_few(products, x, rows, threads);
+    for (int64_t start = 0; start < rows; start += ROUND)
+        int8_round(products, x, start, std::min<int64_t>(ROUND, rows - start), threads);
 }

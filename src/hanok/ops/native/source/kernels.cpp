@@ -27,11 +27,10 @@ static void multiply(const Products& products, const void* x, int64_t rows, int 
     for (int i = 0; i < products.count; i++) outputs += double(products.weights[i].outputs);
     if (double(rows) * outputs * double(w.inputs) < 65536) threads = 1;
     const float* wide = wide_rows(w, x, rows, threads);
-    if (w.kind == INT4) return int4_products(products, wide, rows, threads);
-    if (rows <= FEW) return w.kind == INT8 ? int8_few(products, wide, rows, threads) : dots(products, wide, rows, threads);
-    for (int i = 0; i < products.count; i++)
-        if (w.kind == INT8) int8_product(products.weights[i], wide, rows, products.outs[i], threads);
-        else panels(products.weights[i], wide, rows, products.outs[i], threads);
+    if (w.kind == INT4) int4_products(products, wide, rows, threads);
+    else if (w.kind == INT8) int8_products(products, wide, rows, threads);
+    else if (rows <= FEW) dots(products, wide, rows, threads);
+    else panels(products, wide, rows, threads);
 }
 
 // y = x W^T + b for x (rows, inputs) and y (rows, outputs); see struct Weight.

@@ -151,36 +151,35 @@ static void panel_job(const Weight& w, const Rows& rows, void* out, int64_t from
     });
 }
 
-static void panels_round(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    const int64_t K = w.inputs, parts = (rows + PART - 1) / PART, panels_each = PART / PANEL;
+// `rows` rows from `start` on.
+static void panels_round(const Products& products, const float* x, int64_t start, int64_t rows, int threads) {
+    const int64_t K = products.first().inputs, parts = (rows + PART - 1) / PART, panels_each = PART / PANEL;
     float* stood = scratch<float>(4, size_t(parts * PART * (K + W)));
     auto part = [=](int64_t number) {
         return Rows{stood + number * PART * (K + W), number * PART, std::min<int64_t>(PART, rows - number * PART)};
     };
-    auto prepare = [=](long job) {
+    in_tiles(parts * panels_each, threads, [=](long job) {
         Rows own = part(job / panels_each);
         int64_t p = job % panels_each, at = p * PANEL;
         if (at >= own.count) return;
         for (int64_t k = 0; k < K; k += DEPTH) {
             int64_t depth = std::min<int64_t>(DEPTH, K - k), room = (depth + W - 1) / W * W;
             float* to = const_cast<float*>(own.x) + k * own.across() + at * room;
-            stand(x + (own.first + at) * K + k, K, own.count - at, depth, own.width(p), to);
+            stand(x + (start + own.first + at) * K + k, K, own.count - at, depth, own.width(p), to);
         }
-    };
-    in_tiles(parts * panels_each, threads, prepare);
-    int64_t columns = (w.outputs + BROAD - 1) / BROAD;
-    auto job = [=](long number) {  // the parts of the rows in turn, while the weights are near
-        Rows own = part(number % parts);
-        int64_t from = number / parts * BROAD, to = std::min<int64_t>(w.outputs, from + BROAD);
-        if (w.kind == FLOAT32) panel_job<float>(w, own, out, from, to);
-        else panel_job<bf16>(w, own, out, from, to);
-    };
-    in_tiles(columns * parts, threads, job);
+    });
+    in_tiles(products.columns(BROAD) * parts, threads, [&](long number) {
+        int64_t column = number / parts;  // the parts of the rows in turn, while the weights are near
+        const int i = products.owner(column, BROAD);
+        const Weight& w = products.weights[i];
+        const int64_t from = column * BROAD, to = std::min<int64_t>(w.outputs, from + BROAD);
+        if (w.kind == FLOAT32) panel_job<float>(w, part(number % parts), products.row(i, start), from, to);
+        else panel_job<bf16>(w, part(number % parts), products.row(i, start), from, to);
+    });
 }
 
 // y (rows, outputs) of x (rows, inputs) in float32, all in one piece; not for weights in int8 and int4.
-static void panels(const Weight& w, const float* x, int64_t rows, void* out, int threads) {
-    const int64_t width = w.outputs * (w.brief ? 2 : 4);  // bytes
-    for (int64_t first = 0; first < rows; first += ROUND)
-        panels_round(w, x + first * w.inputs, std::min<int64_t>(ROUND, rows - first), (char*)out + first * width, threads);
+static void panels(const Products& products, const float* x, int64_t rows, int threads) {
+    for (int64_t start = 0; start < rows; start += ROUND)
+        panels_round(products, x, start, std::min<int64_t>(ROUND, rows - start), threads);
 }

@@ -131,21 +131,34 @@ struct Products {
     int count;
 
     const Weight& first() const { return weights[0]; }
+
+    int64_t columns(int64_t step) const {  // of `step` outputs of one weight
+        int64_t all = 0;
+        for (int i = 0; i < count; i++) all += (weights[i].outputs + step - 1) / step;
+        return all;
+    }
+    int owner(int64_t& column, int64_t step) const {  // of a column, whose number becomes that among the owner's
+        int i = 0;
+        for (int64_t here; column >= (here = (weights[i].outputs + step - 1) / step); i++) column -= here;
+        return i;
+    }
+    void* row(int i, int64_t number) const {  // of y
+        return (char*)outs[i] + number * weights[i].outputs * (weights[i].brief ? 2 : 4);
+    }
 };
 
 // part(weight, out, first row, end, first output, end) for all, divided among threads. Four tiles a thread: the slower of
 // two is late by little, and each reads a long piece of the weights at a stretch.
 template <class Part>
 static void in_parts(const Products& products, int64_t rows, int threads, Part&& part) {
-    int64_t outputs = 0, columns = 0;
+    int64_t outputs = 0;
     for (int i = 0; i < products.count; i++) outputs += products.weights[i].outputs;
     const int64_t slices = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
     const int64_t step = std::max<int64_t>(LANES, (outputs / (4 * threads) + LANES - 1) / LANES * LANES);
-    for (int i = 0; i < products.count; i++) columns += (products.weights[i].outputs + step - 1) / step;
+    const int64_t columns = products.columns(step);
     in_tiles(slices * columns, threads, [&](long number) {
         int64_t first = number / columns * BLOCK_ROWS, column = number % columns;
-        int i = 0;
-        for (int64_t here; column >= (here = (products.weights[i].outputs + step - 1) / step); i++) column -= here;
+        const int i = products.owner(column, step);
         const Weight& w = products.weights[i];
         part(w, products.outs[i], first, std::min<int64_t>(rows, first + BLOCK_ROWS), column * step,
              std::min<int64_t>(w.outputs, (column + 1) * step));
