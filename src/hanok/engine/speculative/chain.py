@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from hanok.engine.accept import coin
-from hanok.engine.choose import invert, narrow
+from hanok.engine.choose import Scored, invert, narrow
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool, Slot
 from hanok.engine.processor import Place, process
 from hanok.engine.sequence import Sequence
 from hanok.engine.speculative import NOTHING, Draft
+from hanok.ops.largest import largest
+
+Compute = Callable[[list[int], Paged, list[int]], Scored | None]
 
 
 class Chain:
-    """What computes states (1,T,dim) over a pool and logits of them, and draws guesses from these.
+    """What reads tokens into a pool and scores what follows some of them, and draws guesses from these.
+
+    `compute(ids, ctx, ends)` returns the logits behind the tokens at `ends`, None where there are no ends.
 
     Guesses are the most likely tokens after the request's processors. `drawn` says that requests with a temperature
     get guesses drawn from the processed and narrowed distribution instead, which is kept for the rule that checks them.
     """
 
-    def __init__(
-        self,
-        hidden: Callable[[list[int], Paged], Tensor],
-        logits: Callable[[Tensor], Tensor],
-        pool: Pool,
-        *,
-        drawn: bool,
-    ) -> None:
-        self._hidden, self._logits, self.pool, self._drawn = hidden, logits, pool, drawn
+    def __init__(self, compute: Compute, pool: Pool, *, drawn: bool) -> None:
+        self._compute, self.pool, self._drawn = compute, pool, drawn
 
-    def read(self, slots: Ordered[Slot], parts: Ordered[Ordered[int]]) -> Tensor:
-        """Append tokens to slots and return the states (N,dim) of the last one of each."""
+    def read(self, slots: Ordered[Slot], parts: Ordered[Ordered[int]]) -> None:
+        """Append tokens to slots."""
+        self._append(slots, parts, [])
+
+    def _append(self, slots: Ordered[Slot], parts: Ordered[Ordered[int]], ends: list[int]) -> Scored | None:
         rows = []
         for slot, part in zip(slots, parts, strict=True):
             self.pool.append(slot, len(part))
             rows.append(Row(slot, slot.length - len(part), len(part)))
-        ids = [id for part in parts for id in part]
-        ends = torch.tensor([len(part) for part in parts], device=self.pool.store.device).cumsum(0) - 1
-        return self._hidden(ids, Paged(self.pool, rows))[0].index_select(0, ends)
+        return self._compute([id for part in parts for id in part], Paged(self.pool, rows), ends)
 
     def guess(
         self,
@@ -62,11 +63,13 @@ class Chain:
         shares: list[list[Tensor]] = [[] for _ in sequences]
         active, reading = list(range(len(sequences))), [list(part) for part in parts]
         while active:
-            states = self.read([slots[i] for i in active], reading)
+            ends = [end - 1 for end in accumulate(map(len, reading))]
+            found = self._append([slots[i] for i in active], reading, ends)
+            assert found is not None, "behind every part"
             if not tokens[active[0]]:
                 known()
             places = [Place(sequences[i], tuple(tokens[i])) for i in active]
-            picked, q_NV = self._pick(self._logits(states), places)
+            picked, q_NV = self._pick(found, places)
             for row, i in enumerate(active):
                 guess = picked[row]
                 if guess is None:
@@ -85,12 +88,14 @@ class Chain:
     def _draws(self, sequence: Sequence) -> bool:
         return self._drawn and sequence.request.temperature > 0
 
-    def _pick(self, logits_NV: Tensor, places: Ordered[Place]) -> tuple[list[int | None], Tensor | None]:
+    def _pick(self, found: Scored, places: Ordered[Place]) -> tuple[list[int | None], Tensor | None]:
         """Return a guess for each place, None where there is no sound one, and the distributions of drawn ones."""
-        logits = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
+        logits, highest, best = found
         processed = process(logits, places)
-        picked: list[int | None] = processed.argmax(-1).tolist()
-        sound = processed.amax(-1).isfinite().tolist()
+        if processed is not logits:
+            highest, best = largest(processed)
+        picked: list[int | None] = best.tolist()
+        sound = [math.isfinite(top) for top in highest.tolist()]
         shares: Tensor | None = None
         drawn = [at for at, place in enumerate(places) if sound[at] and self._draws(place.sequence)]
         if drawn:

@@ -8,10 +8,10 @@ from typing import Literal
 
 import pydantic
 import torch
-from torch import Tensor
 
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
+from hanok.engine.choose import Scored, scored
 from hanok.engine.hub import find
 from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool, Slot
@@ -63,10 +63,11 @@ class DraftModel:
         pool = Pool(memory, pages, page_size=size, dtype=self.model.dtype, device=self.model.device)
         recorder = Recorder(self.model)
 
-        def hidden(ids: list[int], ctx: Paged) -> Tensor:
-            return recorder.step(self.model, ids, ctx)[0]
+        def compute(ids: list[int], ctx: Paged, ends: list[int]) -> Scored | None:
+            states, found = recorder.step(self.model, ids, ctx, head=len(ends) == len(ids))
+            return found if found or not ends else scored(self.model.logits(states[0, ends]))
 
-        self.chain = Chain(hidden, self.model.logits, pool, drawn=config.drawn)
+        self.chain = Chain(compute, pool, drawn=config.drawn)
         self._followers: dict[int, Follower] = {}
 
     @staticmethod

@@ -7,10 +7,10 @@ from typing import Literal
 
 import pydantic
 import torch
-from torch import Tensor
 
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
+from hanok.engine.choose import Scored, scored
 from hanok.engine.pool import Pool
 from hanok.engine.sequence import Sequence
 from hanok.engine.speculative import NOTHING, PROPOSERS, Draft, Reading, Target, room
@@ -41,12 +41,12 @@ class EarlyExit:
                 f"{model.config.depth - 1} layers of this model"
             )
 
-        def hidden(ids: list[int], ctx: Context) -> Tensor:
+        def compute(ids: list[int], ctx: Context, ends: list[int]) -> Scored:
             tokens = torch.tensor([ids], device=model.device)
-            return states(model, tokens, ctx, [config.layers])[0]
+            return scored(model.logits(states(model, tokens, ctx, [config.layers])[0][0, ends]))
 
         self.config, self._pool = config, target.pool
-        self.chain = Chain(hidden, model.logits, target.pool, drawn=False)
+        self.chain = Chain(compute, target.pool, drawn=False)
 
     @staticmethod
     def memory(model: Model) -> list[Memory]:
