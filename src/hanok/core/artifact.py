@@ -75,14 +75,19 @@ def write_manifest(
     config: Mapping[str, Any],
     inputs: Mapping[str, str],
     metrics: Mapping[str, Any],
+    without: str | None = None,
 ) -> None:
-    """Flush every file below `path` to disk and write `artifact.json` last; `path` is then complete."""
+    """Flush every file below `path` to disk and write `artifact.json` last; `path` is then complete.
+
+    The folder `without` is no part of it, and may be removed afterwards.
+    """
     from datetime import UTC, datetime
 
     files = {}
     for file in sorted(path.rglob("*")):
-        if file.is_file() and not file.is_symlink() and file.name != MANIFEST:
-            files[file.relative_to(path).as_posix()] = file_sha256(file)
+        place = file.relative_to(path)
+        if file.is_file() and not file.is_symlink() and file.name != MANIFEST and place.parts[0] != without:
+            files[place.as_posix()] = file_sha256(file)
     sync_tree(path)
     record = {
         "kind": kind,

@@ -17,6 +17,7 @@ from hanok.core.log import Log
 
 Run = Callable[[Any, dict[str, Path], Path, Log], dict[str, Any]]
 Resume = Literal["auto", "true", "false"]
+CHECKPOINTS = "checkpoints"  # of a stage that is not done yet, below its work directory
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def run_stage(
     """Run a stage below `root`, or return what an equal earlier run has left.
 
     The work directory `<name>-<hash>.partial` survives a kill, so that the stage can go on from its own checkpoints;
-    it becomes `<name>-<hash>` by one rename after `artifact.json` was written. `resume="false"` starts over,
-    `"true"` insists that there is something to go on from.
+    these are removed once `artifact.json` was written, and then it becomes `<name>-<hash>` by one rename.
+    `resume="false"` starts over, `"true"` insists that there is something to go on from.
     """
     digests = check_inputs(stage, inputs)
     path = root / f"{name or stage.name}-{digest([stage.name, config.to_dict(), digests])[:10]}"
@@ -57,21 +58,23 @@ def run_stage(
             remove(work)
         if path.exists():
             return Artifact.load(path)
-        started = time.monotonic()
-        make_dirs(work)
-        atomic_write(work / "config.yaml", config.to_yaml())
-        metrics = stage.run(config, dict(inputs), work, log.at(work))
-        remove(work / "checkpoints")
-        sweep(work)  # only now: until a stage is done, what an earlier life of it started may still be writing
-        seconds = round(time.monotonic() - started, 2)
-        write_manifest(
-            work,
-            kind=stage.kind,
-            name=stage.name,
-            config=config.to_dict(),
-            inputs=digests,
-            metrics={**metrics, "seconds": seconds},
-        )
+        if not (work / MANIFEST).exists():  # else it was done, and killed while it removed its checkpoints
+            started = time.monotonic()
+            make_dirs(work)
+            atomic_write(work / "config.yaml", config.to_yaml())
+            metrics = stage.run(config, dict(inputs), work, log.at(work))
+            sweep(work)  # only now: until a stage is done, what an earlier life of it started may still be writing
+            seconds = round(time.monotonic() - started, 2)
+            write_manifest(
+                work,
+                kind=stage.kind,
+                name=stage.name,
+                config=config.to_dict(),
+                inputs=digests,
+                metrics={**metrics, "seconds": seconds},
+                without=CHECKPOINTS,
+            )
+        remove(work / CHECKPOINTS)
         publish(work, path)
     return Artifact.load(path, verify=False)
 
