@@ -80,7 +80,8 @@ def newest(folder: Path, held: ExitStack, say: Say) -> Sound | None:
                 lock.enter_context(reading(path))
             except ArtifactError as error:
                 problem = str(error)
-            if not any(exchange(problem)):
+            problem = next(filter(None, exchange(problem)), None)  # of whichever rank has one
+            if problem is None:
                 try:
                     sound = _inspect(path)
                     held.enter_context(lock.pop_all())
@@ -88,12 +89,12 @@ def newest(folder: Path, held: ExitStack, say: Say) -> Sound | None:
                 except ArtifactError as error:
                     problem = str(error)
             if path.exists():
-                refused.append(path.name)
+                refused.append(f"{path.name}: {problem}")
                 if place()[0] == 0:
                     say(f"refused the checkpoint {path.name}: {problem}")
     if refused:
         raise ArtifactError(
-            f"every checkpoint in {folder} is damaged ({', '.join(refused)}): --resume false starts over"
+            f"every checkpoint in {folder} is damaged ({'; '.join(refused)}); --resume false starts over"
         )
     return None
 
