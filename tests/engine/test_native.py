@@ -194,6 +194,50 @@ def test_what_another_thread_exchanges_is_noticed_soon() -> None:
         engine.step(again=True)
 
 
+def test_another_model_in_its_place_is_watched_too() -> None:
+    models = [model_of(GQA, torch.float32) for _ in range(2)]
+    llm, request = LLM(models[0]), Request([1, 2, 3], 12, temperature=0.0, logprobs=0)
+    engine = Engine(llm, prefix_cache=False)
+    engine.generate([request])
+    llm.model = models[1]
+    engine.generate([request])
+    for part in models[1].parameters():
+        part.data = part.data * 0.5
+    assert engine.generate([request])[0].logprobs == Engine(llm).generate([request])[0].logprobs
+
+
+def test_tables_of_angles_grow_under_recordings() -> None:
+    """A recording of short texts outlives the larger table that a long prompt needs."""
+    config = {"vocab": 61, "dim": 36, "depth": 2, "context": 4096}
+    block = {"mixer": GQA, "ffn": {"kind": "swiglu", "hidden": 40}}
+    llm = LLM(Model(ModelConfig.parse({**config, "layers": {"block": block}}), seed=2))
+    engine = Engine(llm, num_pages=200, prefix_cache=False)
+    long = torch.randint(0, 61, (1010,), generator=torch.Generator().manual_seed(0)).tolist()
+    short, across = Request([1, 2, 3], 12, temperature=0.0, logprobs=0), Request(long, 60, temperature=0.0, logprobs=0)
+    engine.generate([Request(long[:900], 1)] * 4)  # the pool has room now, and does not move any more
+    moves = engine.pool.store.moves
+    engine.generate([short])
+    engine.generate([Request(long * 2, 1)])
+    junk = [torch.full((1024, 6), 7.0) for _ in range(50)]  # where the smaller table was, had it been freed
+    found = [engine.generate([request])[0] for request in (short, across, short)]
+    assert engine.replayed == 1 and engine._recorder._heads and engine.pool.store.moves == moves and junk
+    with native.used(None):
+        want = [Engine(llm).generate([request])[0] for request in (short, across, short)]
+    for one, plain in zip(found, want, strict=True):
+        assert one.tokens == plain.tokens and one.logprobs == pytest.approx(plain.logprobs, abs=1e-4)
+
+
+def test_decoding_past_a_table_of_angles_is_recorded_anew() -> None:
+    config = {"vocab": 61, "dim": 36, "depth": 2, "context": 4096}
+    block = {"mixer": GQA, "ffn": {"kind": "swiglu", "hidden": 40}}
+    llm = LLM(Model(ModelConfig.parse({**config, "layers": {"block": block}}), seed=2))
+    engine, ids = Engine(llm, prefix_cache=False), [5] * 1018
+    got = engine.generate([Request(ids, 30, temperature=0.0)])[0].tokens
+    assert engine.replayed == 1 and engine._recorder._heads
+    with native.used(None):
+        assert Engine(llm).generate([Request(ids, 30, temperature=0.0)])[0].tokens == got
+
+
 def test_a_head_that_cannot_be_recorded_comes_after_the_rest() -> None:
     config = {"vocab": 61, "dim": 36, "depth": 2, "layers": {"block": {"mixer": GQA, "ffn": {"kind": "swiglu"}}}}
     model = Model(ModelConfig.parse({**config, "head": {"softcap": 5.0}}), seed=2)

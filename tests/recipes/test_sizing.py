@@ -88,7 +88,7 @@ def test_a_hollow_model_counts_every_product_and_computes_none(preset: str) -> N
 
 
 def test_steps_that_are_replayed_count_as_those_that_they_repeat(kernels: Any) -> None:
-    """A replayed step asks for the head alone."""
+    """Which asks for nothing."""
     hollow = Hollow(ModelConfig.preset("llama-tiny"), torch.float32, "cpu")
     engine = Engine(hollow.llm)
     first, again = (hollow.walk(engine, prompts(3, 12, 256, random.Random(seed)), 12)[1:] for seed in (0, 1))

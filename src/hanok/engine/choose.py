@@ -13,7 +13,7 @@ from hanok.engine.sampler import SAMPLERS
 from hanok.ops.largest import largest
 
 
-class Scored(NamedTuple):
+class Ranked(NamedTuple):
     """Logits (N,V) in float32 or float64, the largest of each row (N,), NaN where one is none, and its place (N,)."""
 
     logits: Tensor
@@ -21,10 +21,10 @@ class Scored(NamedTuple):
     best: Tensor
 
 
-def scored(raw_NV: Tensor) -> Scored:
+def ranked(raw_NV: Tensor) -> Ranked:
     """Return a model's logits as drawing needs them."""
     logits = raw_NV if raw_NV.dtype == torch.float64 else raw_NV.float()
-    return Scored(logits, *largest(logits))
+    return Ranked(logits, *largest(logits))
 
 
 def choose(

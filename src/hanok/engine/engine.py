@@ -14,7 +14,7 @@ from torch import Tensor
 from hanok.core.device import memory_bytes
 from hanok.core.errors import HanokError
 from hanok.engine.accept import accept
-from hanok.engine.choose import Scored, choose, reported, scored
+from hanok.engine.choose import Ranked, choose, ranked, reported
 from hanok.engine.config import EngineConfig
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
@@ -157,7 +157,7 @@ class Engine:
         """Compute one batch and return what it brought; an exception in it ends its requests with an error event.
 
         `again` says that this thread did nothing since the last step but to pass on what that brought. Parts of the
-        model that another thread exchanges meanwhile are then noticed within eight steps rather than in the next one.
+        model that another thread exchanges meanwhile are then noticed within eight recorded steps, not in the next.
         """
         try:
             plan = self.scheduler.plan()
@@ -215,7 +215,7 @@ class Engine:
 
     def _forward(
         self, sequences: list[Sequence], rows: list[Row], again: bool
-    ) -> tuple[dict[Sequence, int], Scored | None, Tensor]:
+    ) -> tuple[dict[Sequence, int], Ranked | None, Tensor]:
         """Run the model over the rows; return who is read to its end, with how many logits, these, and the states.
 
         Logits (N,V) have one row for a sequence, and one more for each guess that was read behind its own tokens; None
@@ -243,10 +243,10 @@ class Engine:
         hidden = states[0] if self.speculation is None else states[0].clone()  # a proposer may keep some
         score_prompts(model, sequences, rows, hidden)
         if last and found is None:
-            found = scored(model.logits(hidden if whole else hidden[last]))
+            found = ranked(model.logits(hidden if whole else hidden[last]))
         return ready, found, hidden
 
-    def _draw(self, ready: dict[Sequence, int], found: Scored) -> list[Event]:
+    def _draw(self, ready: dict[Sequence, int], found: Ranked) -> list[Event]:
         """Choose each sequence's next token, and those at its guesses, and pass on what stands."""
         places = [Place(s, s.draft.tokens[:at]) for s, count in ready.items() for at in range(count)]
         logits, highest, best = found
@@ -293,7 +293,7 @@ class Engine:
                 self.scheduler.preempt(sequence)
             else:
                 events.append(self._end(sequence, sequence.end("error", HanokError(failure))))
-        return events + (self._draw(good, scored(logits_NV[keep])) if good else [])
+        return events + (self._draw(good, ranked(logits_NV[keep])) if good else [])
 
     def _end(self, sequence: Sequence, event: Event) -> Event:
         del self._live[sequence.id]
@@ -302,6 +302,8 @@ class Engine:
         if self.speculation is not None:
             self.speculation.proposer.sweep()
         self._finished += 1
+        if not self._live:
+            self._recorder.rest()
         return event
 
 

@@ -52,6 +52,11 @@ class Paged:
         """Return which memory of which pool this is: it moves when the pool grows."""
         return id(self._store), self._store.moves
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the memory lies."""
+        return self._store.device
+
     @cached_property
     def positions(self) -> Tensor:
         """Return the tokens' positions (1,T)."""
@@ -78,7 +83,7 @@ class Paged:
 
         The positions are one array: the kernels', and the tensor's that the model has seen.
         """
-        assert self._where is not None, "a recorded step has attended"
+        assert self._where is not None and self._where.positions is self.at.positions, "a recorded step has attended"
         self._where.follow(*other.at)
 
     def attend(

@@ -6,13 +6,14 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 SLICES = 8  # that a model is looked at in, one after the other, when nothing should have changed
 
 
 class Watch:
-    """A model's parts as they were when this was made; their memory stays where it is for as long."""
+    """A model's parts as they were when this was made."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
@@ -27,6 +28,16 @@ class Watch:
         """Say so of an eighth of the model, another one each time."""
         self._turn = (self._turn + 1) % SLICES
         return self._slices[self._turn].same()
+
+    def hold(self) -> None:
+        """Keep the memory that the parts lie in, whoever exchanges them, until it is released."""
+        for part in self._slices:
+            part.hold()
+
+    def release(self) -> None:
+        """Keep it no longer."""
+        for part in self._slices:
+            part.held.clear()
 
 
 class _Parts:
@@ -46,7 +57,10 @@ class _Parts:
             self._tensors += [tensor for tensor in tensors if tensor is not None]
             self._hooks += [state["_forward_hooks"], state["_forward_pre_hooks"]]
         self._places = list(map(Tensor.data_ptr, self._tensors))
-        self._held = [tensor.untyped_storage() for tensor in self._tensors]
+        self.held: list[torch.UntypedStorage] = []
+
+    def hold(self) -> None:
+        self.held = [tensor.untyped_storage() for tensor in self._tensors]
 
     def same(self) -> bool:
         if any(map(len, self._hooks)) or list(map(Tensor.data_ptr, self._tensors)) != self._places:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hanok.engine.accept import coin
-from hanok.engine.choose import Scored, invert, narrow
+from hanok.engine.choose import Ranked, invert, narrow
 from hanok.engine.layout import Row
 from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool, Slot
@@ -20,7 +20,7 @@ from hanok.engine.sequence import Sequence
 from hanok.engine.speculative import NOTHING, Draft
 from hanok.ops.largest import largest
 
-Compute = Callable[[list[int], Paged, list[int]], Scored | None]
+Compute = Callable[[list[int], Paged, list[int]], Ranked | None]
 
 
 class Chain:
@@ -39,7 +39,7 @@ class Chain:
         """Append tokens to slots."""
         self._append(slots, parts, [])
 
-    def _append(self, slots: Ordered[Slot], parts: Ordered[Ordered[int]], ends: list[int]) -> Scored | None:
+    def _append(self, slots: Ordered[Slot], parts: Ordered[Ordered[int]], ends: list[int]) -> Ranked | None:
         rows = []
         for slot, part in zip(slots, parts, strict=True):
             self.pool.append(slot, len(part))
@@ -88,7 +88,7 @@ class Chain:
     def _draws(self, sequence: Sequence) -> bool:
         return self._drawn and sequence.request.temperature > 0
 
-    def _pick(self, found: Scored, places: Ordered[Place]) -> tuple[list[int | None], Tensor | None]:
+    def _pick(self, found: Ranked, places: Ordered[Place]) -> tuple[list[int | None], Tensor | None]:
         """Return a guess for each place, None where there is no sound one, and the distributions of drawn ones."""
         logits, highest, best = found
         processed = process(logits, places)

@@ -11,7 +11,7 @@ import torch
 
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
-from hanok.engine.choose import Scored, scored
+from hanok.engine.choose import Ranked, ranked
 from hanok.engine.hub import find
 from hanok.engine.paged import Paged
 from hanok.engine.pool import Pool, Slot
@@ -63,9 +63,11 @@ class DraftModel:
         pool = Pool(memory, pages, page_size=size, dtype=self.model.dtype, device=self.model.device)
         recorder = Recorder(self.model)
 
-        def compute(ids: list[int], ctx: Paged, ends: list[int]) -> Scored | None:
+        def compute(ids: list[int], ctx: Paged, ends: list[int]) -> Ranked | None:
             states, found = recorder.step(self.model, ids, ctx, head=len(ends) == len(ids))
-            return found if found or not ends else scored(self.model.logits(states[0, ends]))
+            if ends and found is None:
+                found = ranked(self.model.logits(states[0, ends]))
+            return found if ends else None
 
         self.chain = Chain(compute, pool, drawn=config.drawn)
         self._followers: dict[int, Follower] = {}

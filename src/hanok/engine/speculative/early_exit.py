@@ -10,7 +10,7 @@ import torch
 
 from hanok.core.config import PartConfig
 from hanok.core.errors import UsageError
-from hanok.engine.choose import Scored, scored
+from hanok.engine.choose import Ranked, ranked
 from hanok.engine.pool import Pool
 from hanok.engine.sequence import Sequence
 from hanok.engine.speculative import NOTHING, PROPOSERS, Draft, Reading, Target, room
@@ -41,9 +41,9 @@ class EarlyExit:
                 f"{model.config.depth - 1} layers of this model"
             )
 
-        def compute(ids: list[int], ctx: Context, ends: list[int]) -> Scored:
+        def compute(ids: list[int], ctx: Context, ends: list[int]) -> Ranked:
             tokens = torch.tensor([ids], device=model.device)
-            return scored(model.logits(states(model, tokens, ctx, [config.layers])[0][0, ends]))
+            return ranked(model.logits(states(model, tokens, ctx, [config.layers])[0][0, ends]))
 
         self.config, self._pool = config, target.pool
         self.chain = Chain(compute, target.pool, drawn=False)

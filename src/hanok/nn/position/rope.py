@@ -63,6 +63,7 @@ class RoPE(Position):
         self.pairs = (self.dims + 1) // 2
         self.frequencies()  # a scaling that does not fit these heads says so now
         self._table: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._earlier: list[tuple[Tensor, Tensor]] = []  # smaller tables, to which recorded calls may point
 
     def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled() and (library := rows_ready(q, k)) is not None and positions.shape[0] == 1:
@@ -88,8 +89,12 @@ class RoPE(Position):
         """Return cos and sin of the angles (..., pairs) at integer positions (...)."""
         need = reach(positions)
         key = (positions.device, dtype)
-        if key not in self._table or self._table[key][0].shape[0] < need:
-            self._table[key] = self._grow(-(-need // CHUNK), positions.device, dtype)
+        held = self._table[key][0].shape[0] if key in self._table else 0
+        if held < need:
+            if held:
+                self._earlier.append(self._table[key])
+            # Twice as many at least, so that all earlier ones together take no more than the last.
+            self._table[key] = self._grow(max(-(-need // CHUNK), 2 * held // CHUNK), positions.device, dtype)
         cos, sin = self._table[key]
         return cos[positions], sin[positions]
 

@@ -51,14 +51,14 @@ class Where:
     table: Ints
 
     def follow(self, positions: Ints, rows: Ints, table: Ints) -> None:
-        """Describe another step of as many tokens, at the same addresses."""
+        """Describe another step of as many tokens; what points to this finds it."""
         self.positions[:] = positions
         self.rows[:] = rows
         if table.shape == self.table.shape:
             self.table[:] = table
         else:
-            self.table = table
-            self.step.table, self.step.width = table.ctypes.data, table.shape[1]
+            self.table = table.copy()
+            self.step.table, self.step.width = self.table.ctypes.data, table.shape[1]
 
 
 def where(positions: Ints, rows: Ints, table: Ints, page_size: int) -> Where:

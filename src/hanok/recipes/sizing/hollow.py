@@ -55,6 +55,7 @@ class Hollow:
         self._layers: Counter[Product] = Counter()
         self._head: Counter[Product] = Counter()
         self._repeated: dict[int, Counter[Product]] = {}  # the layers' products, by a step's number of tokens
+        self._heads: dict[int, Counter[Product]] = {}  # and the head's, where every token is read to its end
         self.direct: set[str] = set()  # linears whose matrix the model reads itself
         self._blank: dict[tuple[Any, ...], Tensor] = {}
         self._asked: set[str] = set()
@@ -91,8 +92,12 @@ class Hollow:
                     raise event.error
             if engine.replayed:
                 self._layers = self._repeated[engine.replayed]
+                self._head = self._head or self._heads[engine.replayed]  # which was recorded, too
             elif self._layers:
-                self._repeated[max(product.rows for product in self._layers)] = self._layers
+                count = max(product.rows for product in self._layers)
+                self._repeated[count] = self._layers
+                if any(product.rows == count for product in self._head):
+                    self._heads[count] = self._head
             steps.append(Step(seconds, self._layers + self._head, [event.id for event in events if event.tokens]))
         return steps
 

@@ -209,11 +209,10 @@ static void int8_round(const Products& products, const float* x, int64_t start, 
         stand_up(x + start * K, K, stood, eight * 8 / ABREAST, eight * 8 % ABREAST);
     });
     in_tiles(products.columns(BROAD) * parts, threads, [&](long number) {
-        int64_t column = number / parts;  // the parts of the rows in turn, while the weights are near
-        const int i = products.owner(column, BROAD);
-        const int64_t first = number % parts * panels_each, to = (column + 1) * BROAD;
+        const auto [i, from] = products.owner(number / parts, BROAD);  // the parts of the rows in turn, while it is near
+        const int64_t first = number % parts * panels_each;
         int8_job(products.weights[i], stood, products.row(i, start), first, std::min<int64_t>(panels, first + panels_each),
-                 column * BROAD, std::min<int64_t>(products.weights[i].outputs, to));
+                 from, std::min<int64_t>(products.weights[i].outputs, from + BROAD));
     });
 }
 

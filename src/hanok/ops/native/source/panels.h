@@ -169,10 +169,9 @@ static void panels_round(const Products& products, const float* x, int64_t start
         }
     });
     in_tiles(products.columns(BROAD) * parts, threads, [&](long number) {
-        int64_t column = number / parts;  // the parts of the rows in turn, while the weights are near
-        const int i = products.owner(column, BROAD);
+        const auto [i, from] = products.owner(number / parts, BROAD);  // the parts of the rows in turn, while it is near
         const Weight& w = products.weights[i];
-        const int64_t from = column * BROAD, to = std::min<int64_t>(w.outputs, from + BROAD);
+        const int64_t to = std::min<int64_t>(w.outputs, from + BROAD);
         if (w.kind == FLOAT32) panel_job<float>(w, part(number % parts), products.row(i, start), from, to);
         else panel_job<bf16>(w, part(number % parts), products.row(i, start), from, to);
     });

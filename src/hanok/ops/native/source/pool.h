@@ -1,14 +1,15 @@
 // A few threads that share the tiles of one job at a time.
 //
-// The caller works too, and takes tiles until none is left: a worker that is late, asleep or lost to a fork costs speed
-// and never the answer. Nothing is divided beforehand, so that a core that someone else uses gets less. Workers that
-// find no job spin for a moment, then sleep.
+// Each thread begins with a stretch of its own, and then helps with the others' until none is left: a worker that is late,
+// asleep or lost to a fork costs speed and never the answer, and a core that someone else uses gets less. The caller
+// works too. Workers that find no job spin for a moment, then sleep.
 #pragma once
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <pthread.h>
@@ -47,14 +48,17 @@ class Pool {
     std::condition_variable bell;
     int workers = 0;
 
-    // Work on a stretch until nothing is left of it; return how many tiles that were.
-    long empty(Stretch& from) {
+    // Work on a stretch until nothing is left of it.
+    void empty(Stretch& from) {
         for (long count = 0;;) {
             uint64_t seen = from.next.load(std::memory_order_acquire);
-            Work what = work.load(std::memory_order_relaxed);
-            void* with = state.load(std::memory_order_relaxed);
+            Work what = work.load(std::memory_order_acquire);
+            void* with = state.load(std::memory_order_acquire);
             const long tile = long(seen & CLOSED);
-            if (tile >= from.end.load(std::memory_order_relaxed) || (seen & CLOSED) == CLOSED) return count;
+            if (tile >= from.end.load(std::memory_order_acquire) || (seen & CLOSED) == CLOSED) {
+                if (count) done.fetch_add(count, std::memory_order_release);
+                return;
+            }
             if (!from.next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) continue;
             what(with, tile);
             count++;
@@ -63,9 +67,7 @@ class Pool {
 
     void help(int own) {
         const int count = parts.load(std::memory_order_relaxed);
-        long made = 0;
-        for (int i = 0; i < count; i++) made += empty(stretches[(own + i) % count]);
-        if (made) done.fetch_add(made, std::memory_order_release);
+        for (int i = 0; i < count; i++) empty(stretches[(own + i) % count]);
     }
 
     void serve(int own) {
@@ -98,8 +100,13 @@ class Pool {
             return;
         }
         while (workers < threads - 1 && workers < MOST) {
-            const int own = ++workers;
-            std::thread([this, own] { serve(own); }).detach();
+            const int own = workers + 1;
+            try {
+                std::thread([this, own] { serve(own); }).detach();
+            } catch (const std::system_error&) {  // no more threads are allowed: so with fewer
+                break;
+            }
+            workers++;
         }
         const uint64_t job = number.load(std::memory_order_relaxed) + 1;
         const int before = parts.load(std::memory_order_relaxed), now = int(std::min<long>(count, std::min(threads, MOST + 1)));

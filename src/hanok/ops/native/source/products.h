@@ -7,6 +7,7 @@
 #include "pool.h"
 #include "vector.h"
 #include <algorithm>
+#include <cfloat>
 #include <cstdlib>
 #include <vector>
 
@@ -137,10 +138,10 @@ struct Products {
         for (int i = 0; i < count; i++) all += (weights[i].outputs + step - 1) / step;
         return all;
     }
-    int owner(int64_t& column, int64_t step) const {  // of a column, whose number becomes that among the owner's
+    std::pair<int, int64_t> owner(int64_t column, int64_t step) const {  // of a column, and its first output there
         int i = 0;
         for (int64_t here; column >= (here = (weights[i].outputs + step - 1) / step); i++) column -= here;
-        return i;
+        return {i, column * step};
     }
     void* row(int i, int64_t number) const {  // of y
         return (char*)outs[i] + number * weights[i].outputs * (weights[i].brief ? 2 : 4);
@@ -157,11 +158,11 @@ static void in_parts(const Products& products, int64_t rows, int threads, Part&&
     const int64_t step = std::max<int64_t>(LANES, (outputs / (4 * threads) + LANES - 1) / LANES * LANES);
     const int64_t columns = products.columns(step);
     in_tiles(slices * columns, threads, [&](long number) {
-        int64_t first = number / columns * BLOCK_ROWS, column = number % columns;
-        const int i = products.owner(column, step);
+        const int64_t first = number / columns * BLOCK_ROWS;
+        const auto [i, from] = products.owner(number % columns, step);
         const Weight& w = products.weights[i];
-        part(w, products.outs[i], first, std::min<int64_t>(rows, first + BLOCK_ROWS), column * step,
-             std::min<int64_t>(w.outputs, (column + 1) * step));
+        part(w, products.outs[i], first, std::min<int64_t>(rows, first + BLOCK_ROWS), from,
+             std::min<int64_t>(w.outputs, from + step));
     });
 }
 
@@ -196,7 +197,7 @@ static float round_to(const float* x, int64_t count, int64_t room, Q* to) {
         most = larger(most, larger(v, sub(zero(), v)));
         sound = fma(v, zero(), sound);  // 0, or no number
     }
-    const float top = largest(most), unit = top > 0 ? float(MOST) / top : 0.0f;
+    const float top = largest(most), unit = top > float(MOST) / FLT_MAX ? float(MOST) / top : 0.0f;  // never infinite
     for (int64_t k = 0; k < room; k += W) {
         store_whole(to + k, mul(at(k), same(unit)));
     }
