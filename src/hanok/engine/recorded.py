@@ -88,7 +88,7 @@ class Recorder:
         return found
 
     def _same(self, again: bool) -> bool:
-        """Say whether the model is the one that was recorded: at once, or when steps follow one another soon."""
+        """Say whether the model is the one that was recorded; of steps that follow one another each asks an eighth."""
         if self._watch is None:
             return False
         if self._sure:
