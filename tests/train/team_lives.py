@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from hanok.train.parallel.config import Place
 from hanok.train.parallel.launch import run_together
 from hanok.train.parallel.mesh import process_group
 from hanok.train.stages import PRETRAIN, PretrainConfig
+from tests.fuse import Fuse
 from tests.train.lives import outcome, written
 
 KINDS = ("train", "save", "load")
@@ -60,33 +60,6 @@ def config(work: Path, layout: dict[str, int]) -> PretrainConfig:
             "seed": 5,
         }
     )
-
-
-class Fuse:
-    """Ends this process by SIGKILL at the `left`-th system call that Python's audit hooks see while it is lit."""
-
-    def __init__(self, left: int) -> None:
-        self.left, self.lit = left, False
-        sys.addaudithook(self._see)
-
-    def around(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the same work, during which the fuse burns."""
-
-        def burning(*args: Any, **kwargs: Any) -> Any:
-            self.lit = True
-            try:
-                return work(*args, **kwargs)
-            finally:
-                self.lit = False
-
-        return burning
-
-    def _see(self, event: str, args: Any) -> None:
-        if self.lit and (event == "open" or event.startswith(("os.", "shutil."))):
-            self.left -= 1
-            if self.left < 0:
-                self.lit = False  # the next line is a call that hooks see, too
-                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def rank_main(where: Place, store: Path, work: Path, root: Path, layout: dict[str, int], fuse: tuple[str, int]) -> None:

@@ -19,7 +19,7 @@ from hanok.core.artifact import Artifact, atomic_write
 from hanok.core.config import Config
 from hanok.core.errors import UsageError
 from hanok.core.log import Log
-from hanok.core.stage import Stage, run_stage
+from hanok.core.stage import CHECKPOINTS, Stage, run_stage
 from hanok.model.config import BlockConfig, ModelConfig
 from hanok.model.model import Model
 from hanok.model.size import count
@@ -115,7 +115,7 @@ class PositionsConfig(Config):
 
 def compare_positions(config: PositionsConfig, inputs: Mapping[str, Path], out: Path, log: Log) -> dict[str, Any]:
     """Train every scheme, measure each at every range of positions, and write results.json, results.csv, table.md."""
-    tokens, folder = inputs["tokens"], out / "checkpoints"
+    tokens, folder = inputs["tokens"], out / CHECKPOINTS
     held = held_out(config, tokens)
     sizes = torch.tensor(Tokenizer.load(tokens).byte_lengths())[held[:, 1:]].double()
     steps = choose_steps(config, tokens, out, log)
@@ -176,7 +176,7 @@ def choose_steps(config: PositionsConfig, tokens: Path, out: Path, log: Log) -> 
         seconds = 0.0
         for kind in config.positions:
             log.progress(f"positions: timing {kind}")
-            trial = _train(config, kind, TRIAL_STEPS, tokens, out / "checkpoints" / "trials")
+            trial = _train(config, kind, TRIAL_STEPS, tokens, out / CHECKPOINTS / "trials")
             seconds += config.batch * config.length / float(trial.metrics["tokens_per_second"])
         steps = max(TRIAL_STEPS, int(60 * config.minutes * (1 - FIXED) / seconds))
         atomic_write(file, json.dumps({"steps": steps, "seconds_of_a_step_of_all": seconds}, indent=2) + "\n")

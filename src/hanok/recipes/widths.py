@@ -17,7 +17,7 @@ from hanok.core.artifact import atomic_write
 from hanok.core.config import Config, spec_type
 from hanok.core.errors import HanokError, Interrupted, UsageError
 from hanok.core.log import Log
-from hanok.core.stage import Stage, run_stage
+from hanok.core.stage import CHECKPOINTS, Stage, run_stage
 from hanok.train.data import shards_of
 from hanok.train.optim import OPTIMIZERS
 from hanok.train.optim.adamw import AdamWConfig
@@ -83,7 +83,7 @@ class WidthsConfig(Config):
 
 def compare_widths(config: WidthsConfig, inputs: Mapping[str, Path], out: Path, log: Log) -> dict[str, Any]:
     """Train every width at every rate, find where curves are lowest, and write results.json, results.csv, table.md."""
-    tokens, folder = inputs["tokens"], out / "checkpoints"
+    tokens, folder = inputs["tokens"], out / CHECKPOINTS
     if shards_of(tokens, "valid") is None:
         raise UsageError(f"{tokens} holds no validation shards (valid/index.json), which rates are judged by")
     runs = len(config.arms) * len(config.widths) * len(config.rates) * config.seeds

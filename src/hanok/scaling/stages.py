@@ -13,7 +13,7 @@ import numpy as np
 from hanok.core.artifact import atomic_write
 from hanok.core.errors import UsageError
 from hanok.core.log import Log
-from hanok.core.stage import Stage
+from hanok.core.stage import CHECKPOINTS, Stage
 from hanok.scaling.fit import DELTA, Fit, fit
 from hanok.scaling.interval import Bootstrap, Prediction, Resample, bootstrap
 from hanok.scaling.ladder import Climber, LadderConfig, Rung, make_plan, tokens_available
@@ -26,7 +26,7 @@ PAIRS_FROM = 40  # runs, from which on whole runs can be resampled
 
 def run_ladder(config: LadderConfig, inputs: Mapping[str, Path], out: Path, log: Log) -> dict[str, Any]:
     """Train the rungs, fit, write prediction.json, and only then train the held-out run and compare."""
-    climber = Climber(config, inputs["tokens"], out / "checkpoints", log)
+    climber = Climber(config, inputs["tokens"], out / CHECKPOINTS, log)
     log.progress("ladder: planning")
     plan = make_plan(config, out, climber.cost)
     rows = []

@@ -17,6 +17,7 @@ from hanok.core.claim import Claim
 from hanok.core.errors import UsageError
 from hanok.core.log import Log
 from hanok.core.rng import Streams
+from hanok.core.stage import CHECKPOINTS
 from hanok.model.model import Model
 from hanok.model.size import count_model
 from hanok.ops.peak import matmul_peak
@@ -70,7 +71,7 @@ class Runner:
         growth: Growths | None = None,
     ) -> Record:
         """Train `model` in place; `growth` says by name how its parameters differ from those the rates are for."""
-        with claimed(self.out / "checkpoints") as claim:
+        with claimed(self.out / CHECKPOINTS) as claim:
             return self._run(model, source, objective, claim, measure, hooks, show, growth)
 
     def _run(
@@ -103,7 +104,7 @@ class Runner:
             state.extra["ema"] = average
             measure = measure and average.measuring(measure)
         layers = self._float8(state)
-        found = resume(state, self.out / "checkpoints", log.info)
+        found = resume(state, self.out / CHECKPOINTS, log.info)
         if found is not None:
             log.info(f"{self.title}: going on from {found.name} of {state.steps}")
         elif config.minutes is not None:
@@ -143,7 +144,7 @@ class Runner:
 
     def _checkpoint(self, claim: Claim, log: Log) -> Checkpoint:
         return Checkpoint(
-            self.out / "checkpoints",
+            self.out / CHECKPOINTS,
             every=self.config.save_every,
             seconds=self.config.save_seconds,
             keep=self.config.keep,

@@ -1,8 +1,9 @@
 """A forward recorded as a flat list of kernel calls, and made again by one call: what a CUDA graph is to a GPU.
 
-While a forward is recorded every kernel call is written down with its addresses, and every tensor is kept, so that the
-addresses stay good. Operations of torch's own are seen too (`TorchDispatchMode`): views and fresh memory need nothing,
-a sum or a look-up has a kernel, and any other makes the forward one that cannot be recorded.
+While a forward is recorded every kernel call is written down with its addresses, and every tensor that torch sees is
+kept, so that these stay good; what a layer makes for itself alone (a table of angles) must stay where it is.
+Operations of torch's own are seen too (`TorchDispatchMode`): views and fresh memory need nothing, a sum or a look-up
+has a kernel, and any other makes the forward one that cannot be recorded.
 """
 
 from __future__ import annotations

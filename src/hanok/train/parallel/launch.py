@@ -16,7 +16,7 @@ from hanok.core.config import Config
 from hanok.core.device import pick
 from hanok.core.errors import HanokError, UsageError
 from hanok.core.log import Log
-from hanok.core.stage import Resume, Stage, run_stage
+from hanok.core.stage import CHECKPOINTS, Resume, Stage, run_stage
 from hanok.train.config import TrainingConfig
 from hanok.train.parallel.config import ParallelConfig, place
 from hanok.train.parallel.mesh import gather_json, process_group
@@ -105,7 +105,7 @@ def _lead(
         nonlocal told
         told = True
         gather_json(str(out))
-        note(FOLDER, str(out / "checkpoints"))
+        note(FOLDER, str(out / CHECKPOINTS))
         log.info(f"{stage.name}: {layout.describe()}, {layout.size} processes")
         return stage.run(config, inputs, out, log)
 

@@ -13,7 +13,7 @@ from hanok.core.artifact import atomic_write
 from hanok.core.durable import sweep
 from hanok.core.errors import Interrupted, UsageError
 from hanok.core.log import Log
-from hanok.core.stage import Stage
+from hanok.core.stage import CHECKPOINTS, Stage
 from hanok.text.data.pipeline.build import build_steps, prepare_steps
 from hanok.text.data.pipeline.config import PipelineConfig
 from hanok.text.data.pipeline.copies import find_copies
@@ -28,7 +28,6 @@ from hanok.text.data.pipeline.plan import PLAN, Plan
 from hanok.text.data.pipeline.scan import DROPPED
 
 FUNNEL = "funnel.json"
-WORK = "checkpoints"  # removed when the stage is done
 
 
 def clean_stage(engine: Engine) -> Stage:
@@ -45,7 +44,7 @@ def run_clean(engine: Engine, config: PipelineConfig, inputs: dict[str, Path], o
     if config.source and config.pin().source != config.source:
         raise UsageError("the input files have changed since this configuration was made; run it without 'source'")
     if not (out / FUNNEL).is_file():
-        work = (out / WORK).resolve()
+        work = (out / CHECKPOINTS).resolve()
         with held(work / "lock"):
             sweep(out)
             plan = load_plan(config, work, log)
@@ -100,7 +99,7 @@ def summary(data: dict[str, Any]) -> dict[str, Any]:
 
 def _collect(out: Path, units: int, names: Sequence[str]) -> None:
     """Join the results of the units; `funnel.json` comes last and says that all is there."""
-    work = out / WORK
+    work = out / CHECKPOINTS
     funnel = Funnel(names)
     for unit in range(units):
         for task in ("scan", "keep"):

@@ -15,10 +15,10 @@ from hanok.core.config import Config, digest
 from hanok.core.durable import sweep
 from hanok.core.errors import UsageError
 from hanok.core.log import Log
-from hanok.core.stage import Stage
+from hanok.core.stage import CHECKPOINTS, Stage
 from hanok.text.chat import CHATS, load_chat
 from hanok.text.data.pipeline.assemble import Pieces, assemble
-from hanok.text.data.pipeline.clean import WORK, run_units
+from hanok.text.data.pipeline.clean import run_units
 from hanok.text.data.pipeline.encode import Cut, number_type
 from hanok.text.data.pipeline.engine import Engine
 from hanok.text.data.pipeline.job import Job
@@ -62,7 +62,7 @@ def run_tokens(engine: Engine, config: TokensConfig, inputs: dict[str, Path], ou
     artifact = Artifact.load(inputs["documents"], verify=False)  # the stage has compared the files already
     files = sorted(str(file.resolve()) for file in (artifact.path / "documents").glob("*.jsonl"))
     cut = _cut(config, files, int(artifact.metrics["documents"]))
-    work = (out / WORK).resolve()
+    work = (out / CHECKPOINTS).resolve()
     with held(work / "lock"):
         sweep(out)
         tokenizer = _tokenizer(config, files, cut, int(artifact.metrics["bytes"]), out, log)
@@ -114,7 +114,7 @@ def _tokenizer(config: TokensConfig, files: Sequence[str], cut: Cut, size: int, 
         tokenizer = Tokenizer.load(config.tokenizer_from)
         tokenizer.save(out)
         return tokenizer
-    finished = out / WORK / "tokenizer"
+    finished = out / CHECKPOINTS / "tokenizer"
     if not finished.is_file():
         log.progress(f"training a tokenizer of {config.vocab_size} on {min(size, config.tokenizer_bytes) / 1e6:.1f} MB")
         share = config.tokenizer_bytes / max(size, 1)
